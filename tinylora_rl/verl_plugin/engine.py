@@ -1,0 +1,215 @@
+"""verl's FSDP engine with a TinyLoRA adapter: frozen sharded base, replicated fp32 v.
+
+Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units; what FSDP
+would do for a parameter of its own (average the gradient, clip, step) happens here by hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from verl.utils.device import get_device_id, get_device_name
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from tinylora_rl.adapter import Adapter, Survival, build_bank, empty_bank, find_targets, inject
+from tinylora_rl.adapter.bank import Bank
+from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE, adapter_config, sync_config
+
+logger = logging.getLogger(__name__)
+
+MAX_LOGGED_ENTRIES = 64  # entries of v that are metrics of their own; beyond, its norms are
+
+
+@EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cuda", "cpu"])
+class TinyLoraEngine(FSDPEngineWithLMHead):
+    """One rank of the actor.
+
+    Attributes:
+        adapter: the adapter; `adapter.v` is the only trained tensor, equal on all ranks.
+        survival: what rounding left of the update in the latest sync.
+        policy_version: verl's global step of the policy that the next sync sends.
+    """
+
+    adapter: Adapter
+    survival: Survival
+    policy_version: int | None = None
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        self._refuse_what_cannot_work()
+        super().initialize()
+        self.checkpoint_manager = TinyLoraCheckpointManager(
+            adapter=self.adapter,
+            optimizer=self.optimizer,
+            lr_scheduler=self.lr_scheduler,
+            provenance={"base_model": self.model_config.path},
+        )
+
+    def _refuse_what_cannot_work(self) -> None:
+        strategy = self.engine_config.strategy
+        if strategy == "fsdp" and get_device_name() == "cpu":
+            raise ValueError(
+                "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use actor.strategy=fsdp2"
+            )
+        precision = self.engine_config.mixed_precision or {}
+        if precision.get("param_dtype") in ("fp16", "float16"):
+            raise ValueError(
+                "mixed_precision.param_dtype=fp16: v is fp32 and no loss scaler knows it; use bf16 or fp32"
+            )
+
+    def _build_module(self) -> torch.nn.Module:
+        # verl loads a causal language model under this name; ours only selects this engine.
+        self.model_config.model_type = "language_model"
+        try:
+            module = super()._build_module()
+        finally:
+            self.model_config.model_type = MODEL_TYPE
+        self.adapter = self._build_adapter(module)
+        return module
+
+    def _build_adapter(self, module: torch.nn.Module) -> Adapter:
+        """Rank 0, the only one that surely holds the weights, decomposes; all others receive."""
+        config = adapter_config(self.model_config.lora)
+        targets = find_targets(module, config)
+        device = (
+            torch.device(get_device_id()) if get_device_name() != "cpu" else torch.device("cpu")
+        )
+        if self.rank == 0:
+            bank = build_bank(module, targets, config, device=device)
+        else:
+            bank = empty_bank(module, targets, config, device)
+        adapter = inject(module, config, bank=_broadcast(bank))
+        if self.rank == 0:
+            adapter.identity  # noqa: B018  # needs whole weights: compute it before FSDP shards them
+            logger.warning(
+                "TinyLoRA: %d trained numbers in %d groups over %d modules; %s",
+                adapter.v.numel(),
+                adapter.v.shape[0],
+                len(targets),
+                config,
+            )
+        return adapter
+
+    def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        from verl.workers.config.optimizer import build_optimizer
+
+        del module  # frozen
+        return build_optimizer([self.adapter.v], self.optimizer_config)
+
+    # -- one step ---------------------------------------------------------------------------------
+
+    def train_batch(self, data: Any, loss_function: Any) -> Any:
+        outputs = super().train_batch(data, loss_function)
+        if self.is_mp_src_rank_with_outputs():
+            outputs["metrics"].update(self._metrics())
+        return outputs
+
+    def optimizer_step(self) -> float:
+        """v moved by one step of the optimiser, by the same amount on all ranks.
+
+        Returns:
+            The norm of the averaged gradient before clipping. Where it is not finite, v stays.
+        """
+        v = self.adapter.v
+        if v.grad is None:
+            v.grad = torch.zeros_like(v)  # no token of this rank counted
+        # The scale FSDP gives its own parameters: the mean over all ranks, sequence-parallel ones
+        # too. Summed and divided because gloo has no AVG.
+        dist.all_reduce(v.grad, op=dist.ReduceOp.SUM)
+        v.grad /= dist.get_world_size()
+        grad_norm = torch.nn.utils.clip_grad_norm_([v], max_norm=self.optimizer_config.clip_grad)
+        if torch.isfinite(grad_norm):
+            self.optimizer.step()
+        else:
+            logger.warning("the gradient of v is not finite (%s): step skipped", float(grad_norm))
+            self.optimizer.zero_grad()
+        return float(grad_norm)
+
+    def _metrics(self) -> dict[str, list[float]]:
+        """`tinylora/*` after an update, as lists: verl concatenates and averages them over ranks."""
+        v = self.adapter.v.detach()
+        metrics = {
+            "tinylora/v_norm": float(v.norm()),
+            "tinylora/v_max_abs": float(v.abs().max()),
+            "tinylora/relative_delta_norm": self.adapter.relative_delta_norm(),
+            "tinylora/num_parameters": float(
+                sum(p.numel() for g in self.optimizer.param_groups for p in g["params"])
+            ),
+        }
+        if v.numel() <= MAX_LOGGED_ENTRIES:
+            metrics |= {
+                f"tinylora/v/{index:02d}": float(value) for index, value in enumerate(v.flatten())
+            }
+        return {key: [value] for key, value in metrics.items()}
+
+    # -- sync, reference, checkpoints --------------------------------------------------------------
+
+    def get_per_tensor_param(
+        self, **kwargs: Any
+    ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], None]:
+        """The merged policy, (Hugging Face name, tensor in the sampler's dtype), one tensor at a time.
+
+        All ranks must consume it together: each full tensor is gathered from its shards.
+        """
+        pristine, peft_config = super().get_per_tensor_param(**kwargs)
+        assert peft_config is None, "the base model must not be a PEFT model"
+        sync = sync_config(self.model_config.lora)
+        self.survival = Survival()
+        merged = self.adapter.merge(
+            pristine,
+            dtype=getattr(torch, sync.dtype),
+            rounding=sync.rounding,  # type: ignore[arg-type]
+            seed=f"{sync.seed}:{self.policy_version}",
+            survival=self.survival,
+        )
+        return merged, None  # type: ignore[return-value]
+
+    def disable_adapter(self) -> AbstractContextManager[None]:
+        """Inside, this engine is the reference policy."""
+        return self.adapter.disabled()
+
+    def save_checkpoint(
+        self,
+        local_path: str,
+        hdfs_path: str | None = None,
+        global_step: int = 0,
+        max_ckpt_to_keep: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """v, optimiser, scheduler and generators are in `local_path`, complete or not at all."""
+        self.checkpoint_manager.save_checkpoint(
+            local_path, hdfs_path, global_step, max_ckpt_to_keep
+        )
+
+    def load_checkpoint(
+        self,
+        local_path: str,
+        hdfs_path: str | None = None,
+        del_local_after_load: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.checkpoint_manager.load_checkpoint(local_path, hdfs_path, del_local_after_load)
+
+
+def _broadcast(bank: Bank) -> Bank:
+    """Every rank holds rank 0's factors, bit for bit."""
+    if dist.get_world_size() == 1:
+        return bank
+    for factors in bank.values():
+        for tensor in (factors.left_OR, factors.right_RI, factors.P_URR):
+            dist.broadcast(tensor, src=0)
+    norms = [{name: factors.weight_norm for name, factors in bank.items()}]
+    dist.broadcast_object_list(norms, src=0)
+    return {
+        name: dataclasses.replace(factors, weight_norm=norms[0][name])
+        for name, factors in bank.items()
+    }

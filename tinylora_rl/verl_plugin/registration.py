@@ -1,0 +1,67 @@
+"""What verl must know in every process before it looks at a device.
+
+The engine, the rollout, the worker and the trainer are heavy; they register where they are defined,
+in the only processes that use them. Their names are ours alone (`model_type: tinylora`,
+`rollout.name: vllm_tinylora`), so that a missing registration is an error and never stock behaviour.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+REQUIRED_VERL = "0.9.1"
+
+
+def register() -> None:
+    """The CPU platform is known to verl, and is the chosen one where no accelerator is.
+
+    Raises:
+        RuntimeError: verl is not the version this was written against, or it chose another platform
+            than the machine's before we were asked.
+    """
+    import verl
+
+    if verl.__version__ != REQUIRED_VERL:
+        raise RuntimeError(f"verl=={verl.__version__} is installed, {REQUIRED_VERL} is needed")
+
+    from verl.plugin.platform import PlatformRegistry, get_platform, platform_manager
+
+    from tinylora_rl.verl_plugin.cpu.platform import CpuPlatform, has_no_accelerator
+
+    if PlatformRegistry.get("cpu") is None:
+        PlatformRegistry.register(platform="cpu")(CpuPlatform)
+    if not has_no_accelerator():
+        return
+    if platform_manager._current_platform is not None and get_platform().device_name != "cpu":
+        platform_manager.set_platform(CpuPlatform())  # verl had already fallen back to "nvidia"
+    if get_platform().device_name != "cpu":
+        raise RuntimeError(
+            f"verl chose platform {get_platform().device_name} on a machine without an accelerator"
+        )
+    if importlib.util.find_spec("vllm") is not None:
+        from tinylora_rl.verl_plugin.cpu.patches import answer_for_vllm
+
+        answer_for_vllm()
+
+
+def check_registration() -> None:
+    """verl sees this package: its plugin is discoverable, loaded, and all our names resolve.
+
+    Raises:
+        RuntimeError: with what is missing and the mend.
+    """
+    from importlib.metadata import entry_points
+
+    names = {entry_point.value for entry_point in entry_points(group="verl.plugins")}
+    if "tinylora_rl.verl_plugin.entry_point" not in names:
+        raise RuntimeError(
+            "verl does not see the tinylora_rl plugin; install the package (pip install -e .) first"
+        )
+
+    import verl  # noqa: F401
+    from verl.plugin.platform import PlatformRegistry
+
+    if PlatformRegistry.get("cpu") is None:
+        raise RuntimeError(
+            "verl loaded no tinylora_rl plugin; unset VERL_USE_EXTERNAL_PLUGINS, or add tinylora_rl to it"
+        )

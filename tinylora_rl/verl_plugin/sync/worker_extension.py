@@ -1,0 +1,44 @@
+"""Our side of a vLLM worker: loads what it is sent, counts it, and answers for it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import torch
+from verl.utils.device import get_device_name
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+
+from tinylora_rl.verl_plugin.cpu.patches import keep_weights_after_packing
+from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
+
+
+class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
+    """vLLM mixes this into its worker class (`worker_extension_cls`), before the model is loaded."""
+
+    def __new__(cls, **kwargs: Any) -> TinyLoraWorkerExtension:
+        if get_device_name() == "cpu":
+            keep_weights_after_packing()
+        return super().__new__(cls, **kwargs)
+
+    def load_policy(self, policy_version: int | None, **kwargs: Any) -> None:
+        """The policy of that version is received, loaded and post-processed; only then is it held."""
+        self._held_policy: dict[str, Any] | None = None
+        self._stream_checksum = StreamChecksum()
+        self.update_weights_from_ipc(**kwargs)
+        self._held_policy = {
+            "policy_version": policy_version,
+            "checksum": self._stream_checksum.hexdigest(),
+            "num_tensors": self._stream_checksum.num_tensors,
+        }
+
+    def _update_weights(self, weights: list[tuple[str, torch.Tensor]], **kwargs: Any) -> None:
+        for name, tensor in weights:
+            self._stream_checksum.add(name, tensor)
+        super()._update_weights(weights, **kwargs)
+
+    def policy_receipt(self) -> dict[str, Any]:
+        """Who this worker is and which policy it holds (version None before the first load)."""
+        worker = f"{socket.gethostname()}:replica-rank-{self.rank}"
+        held = self._held_policy or {"policy_version": None, "checksum": None, "num_tensors": 0}
+        return {"worker": worker, **held}

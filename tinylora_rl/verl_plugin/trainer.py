@@ -1,0 +1,182 @@
+"""verl's synchronous GRPO trainer, with what a TinyLoRA run needs around each step.
+
+The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync with a
+deadline and an answer, metrics, and the adapter beside the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from verl.trainer.main_ppo import TaskRunnerV1
+from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from tinylora_rl.artifact.atomic import replacing_directory
+from tinylora_rl.runs.directory import MetricsFile, RunDirectory
+from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
+from tinylora_rl.verl_plugin.settings import TRAINER_MODE, sync_config
+from tinylora_rl.verl_plugin.sync.deadline import SyncError
+from tinylora_rl.verl_plugin.worker import TinyLoraWorker
+
+DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
+
+
+@register_trainer(TRAINER_MODE)
+class TinyLoraTrainer(PPOTrainerSync):
+    """Selected by `trainer.v1.trainer_mode: tinylora_sync`."""
+
+    def __init__(self, config: DictConfig) -> None:
+        # verl looks its synchronous behaviour up by this name in several places.
+        with open_dict(config):
+            config.trainer.v1.trainer_mode = "sync"
+        self._run = RunDirectory(Path(config.run.dir))
+        self._num_fetched = 0
+        self._sync_deadline_s = sync_config(config.actor_rollout_ref.model.lora).deadline_s
+        super().__init__(config)
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role, worker in self.role_worker_mapping.items():
+            if worker.__ray_metadata__.modified_class.__name__ == ActorRolloutRefWorker.__name__:
+                self.role_worker_mapping[role] = ray.remote(TinyLoraWorker)
+
+    def _build_replay_buffer(self) -> Any:
+        buffer = super()._build_replay_buffer()
+        # verl looks every 2 s whether a rollout is complete: longer than a small rollout takes.
+        buffer.poll_interval = self.config.run.poll_interval_s
+        return buffer
+
+    # -- a fixed order of samples ------------------------------------------------------------------
+
+    def _fetch_one_gen_batch(self) -> Any:
+        batch = super()._fetch_one_gen_batch()
+        uids = [
+            f"{self.global_steps:08d}-{self._num_fetched + row:08d}"
+            for row in range(len(batch["uid"]))
+        ]
+        self._num_fetched += len(uids)
+        tu.assign_non_tensor_stack(batch, "uid", uids)
+        return batch
+
+    def _balance_batch(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> Any:
+        """verl orders a batch by arrival; sums of floats then differ from run to run."""
+        batch.reorder(
+            sorted(range(len(batch.keys)), key=lambda position: _sample_key(batch.keys[position]))
+        )
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    # -- sync -------------------------------------------------------------------------------------
+
+    def on_init_end(self) -> None:
+        self._sync_policy()
+
+    def on_step_end(self) -> None:
+        with marked_timer("update_weights", self.timing_raw, color="red"):
+            self._sync_policy()
+
+    def _sync_policy(self) -> None:
+        """Every rollout worker holds the current policy and has acknowledged it.
+
+        Raises:
+            SyncError: some worker did not, within `sync.deadline_s`.
+        """
+        version = self.global_steps
+        pending = self.actor_rollout_wg.update_weights(global_steps=version, mode="naive")
+        try:
+            results = ray.get(pending, timeout=self._sync_deadline_s + DRIVER_GRACE_S)
+        except ray.exceptions.GetTimeoutError:
+            raise SyncError(
+                f"policy version {version} was not acknowledged by every rollout worker within "
+                f"sync.deadline_s={self._sync_deadline_s:g}"
+            ) from None
+        acknowledged = {int(result["sync/policy_version"]) for result in results}
+        if acknowledged != {version}:
+            raise SyncError(
+                f"policy version {version} was sent, versions {sorted(acknowledged)} were acknowledged"
+            )
+        self._pending_sync_metrics = {
+            "sync/seconds": max(result["sync/seconds"] for result in results),
+            "sync/bytes": sum(result["sync/bytes"] for result in results),
+            "sync/policy_version": float(version),
+            "sync/survival": results[0]["sync/survival"],
+            "sync/num_acknowledgements": float(len(results)),
+        }
+
+    # -- metrics ----------------------------------------------------------------------------------
+
+    def on_validate_begin(self) -> None:
+        self._open_metrics_file()
+
+    def on_train_begin(self) -> None:
+        self._open_metrics_file()
+
+    def _open_metrics_file(self) -> None:
+        self.logger.logger.setdefault("metrics.jsonl", MetricsFile(self._run.metrics))
+
+    def _update_actor(self, batch: Any, metrics: dict) -> Any:
+        batch = super()._update_actor(batch, metrics)
+        for key in [key for key in metrics if key.startswith("actor/tinylora/")]:
+            metrics[key.removeprefix("actor/")] = metrics.pop(key)
+        return batch
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
+        metrics.update(_reward_metrics(batch))
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        newest = (
+            Path(self.config.trainer.default_local_dir)
+            / f"global_step_{self.global_steps}"
+            / "actor"
+            / ADAPTER_DIR
+        )
+        with replacing_directory(self._run.adapter) as fresh:
+            shutil.copytree(newest, fresh, dirs_exist_ok=True)
+
+
+class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+    """verl's task runner; being defined here, it brings the registrations above into its process."""
+
+
+TinyLoraTaskRunner = ray.remote(_TinyLoraTaskRunner)
+
+
+def _sample_key(key: str) -> tuple[str, int, int]:
+    """`{uid}_{sample}_{output}`, verl's key of a trajectory, in numeric order."""
+    uid, sample, output = key.rsplit("_", 2)
+    return uid, int(sample), int(output)
+
+
+def _reward_metrics(batch: Any) -> dict[str, float]:
+    """`reward/*`: the mean of every number the reward function returned, over the samples of the step."""
+    keys = [
+        key
+        for key, tag in zip(batch.keys, batch.tags, strict=True)
+        if not tag.get("is_padding", False)
+    ]
+    data = tq.kv_batch_get(
+        keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
+    )
+    values = defaultdict(list)
+    for fields in data.pop("extra_fields").tolist():
+        for key, value in fields.get("reward_extra_info", {}).items():
+            if isinstance(value, int | float):
+                values[key].append(float(value))
+    return {f"reward/{key}": float(np.mean(value)) for key, value in values.items()}

@@ -1,0 +1,77 @@
+"""The rows of a run, as the parquet files that verl reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from tinylora_rl import arithmetic
+from tinylora_rl.data import gsm8k, write_parquet
+from tinylora_rl.launch.errors import ConfigError
+
+Rows = list[dict[str, Any]]
+NAMES = ("arithmetic", "gsm8k")
+
+
+def prepare_datasets(config: DictConfig) -> tuple[int, int]:
+    """`data.train_files` and `data.val_files` exist; returns their numbers of rows.
+
+    Raises:
+        ConfigError: no rows, or fewer than one batch.
+    """
+    train, test = _load(config.data, "train"), _load(config.data, "test")
+    if config.task.eval_rows is not None:
+        test = test[: config.task.eval_rows]
+    batch = config.data.train_batch_size
+    if len(train) < batch:
+        raise ConfigError(
+            f"data.path={config.data.path}: {len(train)} training rows are fewer than one batch of "
+            f"task.prompts_per_step={batch}; give more rows or a smaller batch"
+        )
+    if not test:
+        raise ConfigError(
+            f"data.path={config.data.path}: no rows to validate on; set task.eval_rows to null"
+        )
+    validation = evaluation_rows(
+        test, samples=config.task.eval_samples, greedy=config.task.eval_greedy
+    )
+    write_parquet(train, Path(config.data.train_files))
+    write_parquet(validation, Path(config.data.val_files))
+    return len(train), len(test)
+
+
+def evaluation_rows(rows: Rows, *, samples: int, greedy: bool) -> Rows:
+    """Each row once to be sampled `samples` times, and once to be decoded greedily.
+
+    `__rollout_n__` is verl's column for the number of rollouts of a row; `extra_info.greedy` is read by
+    the agent loop. The greedy rows are a data source of their own, so that verl's metrics tell them apart.
+    """
+    sampled = [_row(row, row["data_source"], samples, greedy=False) for row in rows if samples]
+    decoded = [_row(row, f"{row['data_source']}_greedy", 1, greedy=True) for row in rows if greedy]
+    return sampled + decoded
+
+
+def _row(
+    row: dict[str, Any], data_source: str, num_rollouts: int, *, greedy: bool
+) -> dict[str, Any]:
+    extra_info = {**row["extra_info"], "greedy": greedy}
+    return {
+        **row,
+        "data_source": data_source,
+        "extra_info": extra_info,
+        "__rollout_n__": num_rollouts,
+    }
+
+
+def _load(data: DictConfig, split: str) -> Rows:
+    try:
+        if data.name == "gsm8k":
+            return gsm8k.rows(split, data.path, template=data.template)
+        if data.name == "arithmetic":
+            # one split is disjoint from the other, and both from pre-training, whatever the seed
+            return arithmetic.rows(split, data[f"{split}_rows"], seed=data.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    raise ConfigError(f"data.name={data.name}: choose from {', '.join(NAMES)}")

@@ -1,0 +1,115 @@
+"""A checked configuration, run to its end through verl, told to a person line by line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.launch.datasets import prepare_datasets
+from tinylora_rl.launch.errors import EXIT_SIGNAL
+from tinylora_rl.launch.preflight import check_config, check_machine, check_model, check_slots
+from tinylora_rl.runs.console import ProgressLines, library_noise_to
+from tinylora_rl.runs.directory import RunDirectory
+from tinylora_rl.runs.figure import draw_reward
+from tinylora_rl.runs.summary import closing_summary
+
+EXIT_FAILED = 1
+
+
+def run_job(config: DictConfig) -> int:
+    """Checks, prepares and trains. Returns the exit code: 0 done, 1 the run failed.
+
+    Raises:
+        ConfigError, MachineError: before anything expensive was started.
+    """
+    start_s = time.monotonic()
+    adapter = check_config(config)
+    check_slots(config)
+    run = RunDirectory(Path(config.run.dir))
+    run.path.mkdir(parents=True, exist_ok=True)
+    num_train, num_test = prepare_datasets(config)
+    print(f"run directory     {run.path}", flush=True)
+    with library_noise_to(run.log) as console:
+        check_machine(config)
+        num_modules = check_model(config, adapter)
+        OmegaConf.resolve(config)
+        run.config.write_text(OmegaConf.to_yaml(config))
+        for line in _opening(config, adapter, num_modules, num_train, num_test):
+            print(line, file=console)
+        code = _train(config, run, console, start_s)
+    for line in ["", *closing_summary(run)]:
+        print(line)
+    return code
+
+
+def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: float) -> int:
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from tinylora_rl.verl_plugin.trainer import TinyLoraTaskRunner
+
+    validate_config(
+        config=config,
+        use_reference_policy=need_reference_policy(config),
+        use_critic=need_critic(config),
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    print(
+        f"checked in        {time.monotonic() - start_s:.0f} s; starting Ray, actor and vLLM ...",
+        file=console,
+    )
+    try:
+        with ProgressLines(run.metrics, console, config.trainer.total_training_steps):
+            run_ppo(config, task_runner_class=TinyLoraTaskRunner)
+    except ray.exceptions.RayError as error:
+        print(f"the run failed: {_cause(error)}\nthe whole story is in {run.log}", file=console)
+        return EXIT_FAILED
+    finally:
+        ray.shutdown()
+        draw_reward(run.metrics, run.figure, title=config.trainer.experiment_name)
+    return 0
+
+
+def _opening(
+    config: DictConfig, adapter: TinyLoraConfig, num_modules: int, num_train: int, num_test: int
+) -> list[str]:
+    """What is going to be computed: everything that changes the mathematics."""
+    optim = config.actor_rollout_ref.actor.optim
+    correction = config.algorithm.rollout_correction
+    num_parameters = adapter.num_parameters(num_modules=num_modules)
+    return [
+        f"model             {config.actor_rollout_ref.model.path}",
+        f"adapter           {num_parameters} numbers over {num_modules} modules: r={adapter.r} u={adapter.u} "
+        f"n_tie={adapter.n_tie} {adapter.tie_mode}, P {adapter.projection} std {adapter.std:.4f} seed {adapter.seed}, "
+        f"S {adapter.svd_split}",
+        f"algorithm         GRPO, {config.data.train_batch_size} prompts x {config.actor_rollout_ref.rollout.n} samples, "
+        f"{optim.optimizer} lr {optim.lr:g} decay {optim.weight_decay:g}, "
+        f"TIS {correction.rollout_is} <= {correction.rollout_is_threshold}",
+        f"data              {config.data.name}, {num_train} training and {num_test} held-out rows, "
+        f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} tokens",
+        f"reward            exact match, extractor {config.task.reward_extractor}",
+        f"sync              {config.sync.mode}, {config.sync.dtype} {config.sync.rounding}",
+    ]
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
+    raise SystemExit(EXIT_SIGNAL)
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of the innermost error, which is what went wrong."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(cause).__name__

@@ -1,0 +1,203 @@
+"""Everything that can be known to be wrong before a worker starts, said in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.launch.errors import ConfigError, MachineError
+from tinylora_rl.rewards import EXTRACTORS
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE, ROLLOUT_NAME, TRAINER_MODE, SyncConfig
+
+SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
+SLOTS_BESIDE = 2  # TransferQueue's controller, and one to schedule an actor on
+MIN_SHM_BYTES = 64 << 20
+
+
+def check_config(config: DictConfig) -> TinyLoraConfig:
+    """The values are in range and fit each other. Cheap: imports no torch.
+
+    Raises:
+        ConfigError: with key, value and mend.
+    """
+    adapter = _checked(
+        "adapter", TinyLoraConfig.from_dict, OmegaConf.to_container(config.adapter, resolve=True)
+    )
+    _checked(
+        "sync",
+        lambda values: SyncConfig(**values),
+        OmegaConf.to_container(config.sync, resolve=True),
+    )
+    extractor = config.task.reward_extractor
+    if extractor not in EXTRACTORS:
+        raise ConfigError(f"task.reward_extractor={extractor}: choose from {', '.join(EXTRACTORS)}")
+    for key, value, ours in (
+        (
+            "actor_rollout_ref.model.model_type",
+            config.actor_rollout_ref.model.model_type,
+            MODEL_TYPE,
+        ),
+        ("actor_rollout_ref.rollout.name", config.actor_rollout_ref.rollout.name, ROLLOUT_NAME),
+        ("trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, TRAINER_MODE),
+    ):
+        if value != ours:
+            raise ConfigError(f"{key}={value}: a TinyLoRA run needs {ours}; leave it as it is")
+    if config.trainer.default_hdfs_dir is not None:
+        raise ConfigError(
+            "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
+        )
+    if config.actor_rollout_ref.actor.strategy not in ("fsdp", "fsdp2"):
+        raise ConfigError(
+            f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy}: choose from fsdp2, fsdp"
+        )
+    if config.trainer.device == "cpu" and config.actor_rollout_ref.actor.strategy == "fsdp":
+        raise ConfigError(
+            "actor_rollout_ref.actor.strategy=fsdp: torch's FSDP1 needs CUDA; use fsdp2"
+        )
+    num_ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    if samples % num_ranks:
+        raise ConfigError(
+            f"task.prompts_per_step={config.data.train_batch_size}: {samples} samples a step are no multiple of "
+            f"{num_ranks} ranks; change task.prompts_per_step or trainer.n_gpus_per_node"
+        )
+    return adapter
+
+
+def check_slots(config: DictConfig) -> None:
+    """Ray has the CPU slots that verl will wait for; too few and it waits for ever.
+
+    Raises:
+        ConfigError: with the number needed.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return  # a running cluster: its slots are another machine's
+    storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    needed = (
+        SLOTS_PER_RANK * config.trainer.n_gpus_per_node * config.trainer.nnodes
+        + storage
+        + SLOTS_BESIDE
+    )
+    slots = config.ray_kwargs.ray_init.num_cpus
+    available = os.cpu_count() or 1 if slots is None else slots
+    if available < needed:
+        raise ConfigError(
+            f"ray_kwargs.ray_init.num_cpus={slots}: {available} CPU slots, verl needs {needed} here "
+            f"and would wait for ever; set ray_kwargs.ray_init.num_cpus={needed} or more (slots, not cores)"
+        )
+
+
+def check_machine(config: DictConfig) -> None:
+    """The platform chosen is the machine's, and verl sees this package.
+
+    Raises:
+        MachineError: with what is missing and the mend.
+    """
+    import torch
+
+    device = config.trainer.device
+    if device == "cuda" and not os.environ.get("RAY_ADDRESS"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise MachineError(
+                "platform=cuda: no GPU is visible here; use platform=cpu, or install the gpu extra"
+            )
+        if count < config.trainer.n_gpus_per_node:
+            raise MachineError(
+                f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {count} GPUs are visible; "
+                f"set trainer.n_gpus_per_node={count}"
+            )
+    if device == "cpu":
+        shm = Path("/dev/shm")
+        free = os.statvfs(shm).f_bavail * os.statvfs(shm).f_frsize if shm.is_dir() else 0
+        if free < MIN_SHM_BYTES:
+            raise MachineError(
+                f"/dev/shm: {free >> 20} MB free, weights need 64; give the container --shm-size=1g"
+            )
+    try:
+        from tinylora_rl.verl_plugin.registration import check_registration
+
+        check_registration()
+    except (ImportError, RuntimeError) as error:
+        raise MachineError(f"verl plugin: {error}") from error
+    from verl.utils.device import get_device_name
+
+    if get_device_name() != device:
+        raise MachineError(
+            f"platform={device}: verl sees {get_device_name()} here; use platform={get_device_name()}"
+        )
+
+
+def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
+    """The base model has a tokenizer, a supported architecture and every target; returns N.
+
+    Reads configuration and tokenizer only; the modules are built without weights.
+
+    Raises:
+        ConfigError: with key, value and mend.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from tinylora_rl.adapter.targets import find_targets
+
+    path = config.actor_rollout_ref.model.path
+    if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
+        raise ConfigError(f"base_model.path={path}: no such folder; give a folder or a hub id")
+    try:
+        model_config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"base_model.path={path}: {_first_line(error)}; give a folder or a hub id"
+        ) from error
+    if Path(path).is_dir() and not any(Path(path).glob("tokenizer*")):
+        raise ConfigError(
+            f"base_model.path={path}: no tokenizer files; copy tokenizer.json and its config there"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"base_model.path={path}: no usable tokenizer ({_first_line(error)})"
+        ) from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            f"base_model.path={path}: the tokenizer has no chat template; use an Instruct model"
+        )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config)
+    limit = getattr(model_config, "max_position_embeddings", None)
+    wanted = config.data.max_prompt_length + config.data.max_response_length
+    if limit is not None and wanted > limit:
+        raise ConfigError(
+            f"task.max_response_tokens={config.data.max_response_length}: prompt and response of {wanted} tokens exceed "
+            f"the model's {limit}; use at most {limit - config.data.max_prompt_length}"
+        )
+    targets = _checked("adapter", lambda _: find_targets(model, adapter), {})
+    _checked("adapter", lambda _: adapter.num_parameters(num_modules=len(targets)), {})
+    smallest = min(min(model.get_submodule(target.name).weight.shape) for target in targets)
+    if adapter.r > smallest:
+        raise ConfigError(
+            f"adapter.r={adapter.r}: the smallest adapted weight has rank {smallest}; use r <= {smallest}"
+        )
+    return len(targets)
+
+
+def _checked(group: str, check: Any, values: Mapping[Any, Any]) -> Any:
+    try:
+        return check(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{group}.{_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (
+        str(error).strip().splitlines()[0].rstrip(".")
+        if str(error).strip()
+        else type(error).__name__
+    )

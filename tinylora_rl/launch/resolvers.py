@@ -1,0 +1,67 @@
+"""What `configs/` may ask for in an interpolation. Imports neither torch nor verl."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def config_dir() -> Path:
+    """The folder of our Hydra configuration: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def verl_config_dir() -> Path:
+    """The folder of verl's Hydra configuration, found without importing verl.
+
+    Raises:
+        ModuleNotFoundError: verl is not installed.
+    """
+    spec = importlib.util.find_spec("verl")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "verl is not installed; install this package with its cpu or gpu extra"
+        )
+    return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
+
+
+def register_resolvers() -> None:
+    """`${...}` of the configuration resolve; call before Hydra composes."""
+    resolvers = {
+        "config_dir": lambda: str(config_dir()),
+        "verl_config_dir": lambda: str(verl_config_dir()),
+        "tiny_model_dir": _tiny_model_dir,
+        "recipe_name": _recipe_name,
+        "smallest": _smallest,
+        "sum": lambda *values: sum(values),
+        "hub_offline": _hub_offline,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _tiny_model_dir() -> str:
+    from tinylora_rl.arithmetic import base_model_dir
+
+    return str(base_model_dir())
+
+
+def _recipe_name(default: str) -> str:
+    """The recipe chosen on the command line, for the names of run directory and experiment."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices.get("recipe", default))
+
+
+def _smallest(*values: int | None) -> int:
+    return min(value for value in values if value is not None)
+
+
+def _hub_offline() -> str:
+    """Ray's workers look at the hub only if their parent may."""
+    return os.environ.get("HF_HUB_OFFLINE", "0")

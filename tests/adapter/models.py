@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 _SHAPE = {
-    "vocab_size": 64,
+    "vocab_size": 512,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.launch.datasets import prepare_datasets
 from tinylora_rl.launch.errors import EXIT_SIGNAL
-from tinylora_rl.launch.preflight import check_config, check_machine, check_model, check_slots
+from tinylora_rl.launch.preflight import check_config, check_machine, check_model, check_slots, check_tracking
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory
 from tinylora_rl.runs.figure import draw_reward
@@ -31,13 +31,14 @@ def run_job(config: DictConfig) -> int:
     """
     start_s = time.monotonic()
     adapter = check_config(config)
-    check_slots(config)
+    check_tracking(config)
     run = RunDirectory(Path(config.run.dir))
     run.path.mkdir(parents=True, exist_ok=True)
     num_train, num_test = prepare_datasets(config)
     print(f"run directory     {run.path}", flush=True)
     with library_noise_to(run.log) as console:
         check_machine(config)
+        check_slots(config)
         num_modules = check_model(config, adapter)
         OmegaConf.resolve(config)
         run.config.write_text(OmegaConf.to_yaml(config))

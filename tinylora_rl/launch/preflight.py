@@ -69,6 +69,24 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
     return adapter
 
 
+def check_tracking(config: DictConfig) -> None:
+    """W&B, where configured, can log in or does not need to.
+
+    Raises:
+        ConfigError: with the mend.
+    """
+    if "wandb" not in config.trainer.logger:
+        return
+    if os.environ.get("WANDB_MODE", "online") in ("offline", "disabled", "dryrun"):
+        return
+    import wandb
+
+    if not wandb.api.api_key:
+        raise ConfigError(
+            "trainer.logger: wandb has no API key; run `wandb login`, or set WANDB_MODE=offline"
+        )
+
+
 def check_slots(config: DictConfig) -> None:
     """Ray has the CPU slots that verl will wait for; too few and it waits for ever.
 

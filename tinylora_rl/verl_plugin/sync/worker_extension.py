@@ -24,8 +24,14 @@ class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
     def load_policy(self, policy_version: int | None, **kwargs: Any) -> None:
         """The policy of that version is received, loaded and post-processed; only then is it held."""
         self._held_policy: dict[str, Any] | None = None
+        self._loading_version = policy_version
         self._stream_checksum = StreamChecksum()
-        self.update_weights_from_ipc(**kwargs)
+        try:
+            self.update_weights_from_ipc(**kwargs)
+        except BufferError as error:
+            # verl's receiver cannot close its shared memory while a failed load still holds views of
+            # it, and that error hides the one that matters
+            raise error.__context__ or error from None
         self._held_policy = {
             "policy_version": policy_version,
             "checksum": self._stream_checksum.hexdigest(),

@@ -1,0 +1,104 @@
+"""Every recipe and group composes, and says what its name says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.launch.resolvers import config_dir, register_resolvers
+
+RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
+ON_CPU = ("platform=cpu", "model=tiny")
+
+
+@pytest.fixture
+def composed():
+    register_resolvers()
+
+    def with_overrides(*overrides: str):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose(
+                "train", overrides=["run.dir=/nowhere", "task.recipe=test", *overrides], return_hydra_config=False
+            )
+        OmegaConf.resolve(config)
+        return config
+
+    yield with_overrides
+    GlobalHydra.instance().clear()
+
+
+def num_parameters(config, num_modules: int) -> int:
+    adapter = TinyLoraConfig.from_dict(OmegaConf.to_container(config.adapter))
+    return adapter.num_parameters(num_modules=num_modules)
+
+
+@pytest.mark.parametrize("overrides", [(), ON_CPU], ids=["as_is", "on_cpu"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resolves(composed, recipe, overrides):
+    config = composed(f"+recipe={recipe}", *overrides)
+    rollout = config.actor_rollout_ref.rollout
+    assert rollout.max_model_len == config.data.max_prompt_length + config.data.max_response_length
+    assert config.actor_rollout_ref.actor.optim.weight_decay == 0
+    assert config.algorithm.rollout_correction.rollout_is == "token"
+    assert config.trainer.device == ("cpu" if overrides or recipe.endswith("_cpu") else "cuda")
+    assert config.actor_rollout_ref.model.lora.tinylora.adapter == config.adapter
+    assert config.actor_rollout_ref.model.lora_rank == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_resolves_with_the_gsm8k_recipe(composed, model):
+    config = composed("+recipe=gsm8k_qwen7b_u13", f"model={model}")
+    assert config.actor_rollout_ref.model.path
+
+
+def test_recipes_train_what_their_names_say(composed):
+    assert num_parameters(composed("+recipe=gsm8k_qwen7b_u13"), 196) == 13
+    tied = composed("+recipe=gsm8k_qwen7b_u1_tie16")
+    assert (tied.adapter.u, tied.adapter.n_tie) == (1, 16)
+    assert num_parameters(tied, 196) == 13
+    assert num_parameters(composed("+recipe=arithmetic_cpu"), 21) == 13
+
+
+def test_the_gsm8k_recipe_states_the_papers_setting(composed):
+    config = composed("+recipe=gsm8k_qwen7b_u13")
+    assert config.trainer.total_epochs == 3
+    assert config.data.train_batch_size == 64
+    assert config.actor_rollout_ref.rollout.n == 4
+    assert config.data.max_response_length == 4096
+    assert config.actor_rollout_ref.actor.use_kl_loss is False
+    assert config.adapter.r == 2
+    assert config.trainer.n_gpus_per_node == 8
+    assert composed("+recipe=gsm8k_qwen7b_u13", "trainer.n_gpus_per_node=1").trainer.n_gpus_per_node == 1
+
+
+def test_overrides_reach_verl(composed):
+    config = composed("+recipe=gsm8k_qwen7b_u13", "data.path=/rows", "adapter.u=4", "adapter.n_tie=49", "sync.deadline_s=7")
+    assert config.data.path == "/rows"
+    assert config.actor_rollout_ref.model.lora.tinylora.adapter.u == 4
+    assert config.actor_rollout_ref.model.lora.tinylora.sync.deadline_s == 7
+
+
+def test_cfg_job_prints_the_resolved_configuration_from_any_folder(tmp_path):
+    printed = subprocess.run(
+        [sys.executable, "-m", "tinylora_rl.train", "+recipe=gsm8k_qwen7b_u13", "--cfg", "job", "--resolve"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    config = OmegaConf.create(printed)
+    assert config.trainer.experiment_name == "gsm8k_qwen7b_u13"
+    assert Path(config.run.dir).parent == tmp_path / "runs" / "gsm8k_qwen7b_u13"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, tinylora_rl, tinylora_rl.rewards, tinylora_rl.data, tinylora_rl.train; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

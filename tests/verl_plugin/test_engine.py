@@ -1,0 +1,170 @@
+"""The engine under verl, with one rank and with two: FSDP2 over gloo, v replicated, its gradient averaged."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.adapter.models import small_model
+from tinylora_rl.arithmetic import base_model_dir
+
+REPOSITORY = Path(__file__).parents[2]
+ADAPTERS = {"shared": {"u": 13, "n_tie": "all"}, "untied": {"u": 2, "n_tie": 1}}
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory) -> Path:
+    """A Qwen2 whose embeddings are not tied, so that every rank but 0 builds it on meta as a 7B would."""
+    directory = tmp_path_factory.mktemp("base")
+    model = small_model("qwen2")
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(directory)
+    for file in base_model_dir().iterdir():
+        if file.name.startswith(("tokenizer", "vocab", "merges", "chat_template")):
+            shutil.copy(file, directory)
+    return directory
+
+
+def run_ranks(world_size: int, spec: dict, out: Path) -> list[dict[str, torch.Tensor]]:
+    out.mkdir(exist_ok=True)
+    (out / "spec.json").write_text(json.dumps({**spec, "out": str(out)}))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.verl_plugin.engine_rank", str(out / "spec.json")],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": str(world_size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-6000:]
+    return [load_file(str(out / f"rank{rank}.safetensors")) for rank in range(world_size)]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def runs(request, base_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp(request.param)
+    spec = {"model": str(base_model), "adapter": ADAPTERS[request.param], "strategy": "fsdp2"}
+    return request.param, run_ranks(1, spec, out / "one"), run_ranks(2, spec, out / "two"), out
+
+
+def test_two_ranks_end_at_the_v_of_one(runs):
+    _, (one,), two, _ = runs
+    assert float(one["v"].abs().max()) > 0.01  # three steps of lr 0.01 went somewhere
+    assert torch.equal(two[0]["v"], two[1]["v"])
+    # the same sum in another order: fp32 rounding, amplified by Adam where a gradient is small
+    torch.testing.assert_close(two[0]["v"], one["v"], rtol=0, atol=2e-6)
+    torch.testing.assert_close(two[0]["grad_norms"], one["grad_norms"], rtol=1e-4, atol=0)
+
+
+def test_the_optimiser_holds_v_and_nothing_else(runs):
+    name, (one,), two, _ = runs
+    count = {"shared": 13, "untied": 2 * 14}[name]
+    for result in (one, *two):
+        assert int(result["num_optimised"]) == count == result["v"].numel()
+        assert float(result["v_norm_metric"]) == pytest.approx(float(result["v"].norm()), rel=1e-6)
+
+
+def test_merged_weights_are_base_plus_a_float64_reference(runs, base_model):
+    name, (one,), two, _ = runs
+    base = load_file(str(base_model / "model.safetensors"))
+    from tinylora_rl.adapter import TinyLoraConfig, inject
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base_model)
+    adapter = inject(model, TinyLoraConfig(**ADAPTERS[name]))
+    for target in adapter.targets:
+        weight = base[target.weight_name].double()
+        factors = adapter.bank[target.name]
+        v = one["v"].double()[adapter.groups[target.name]]
+        R = torch.tensordot(v, factors.P_URR.double(), dims=1)
+        true = weight + factors.left_OR.double() @ R @ factors.right_RI.double()
+        for result in (one, *two):
+            merged = result[f"merged.{target.weight_name}"].double()
+            torch.testing.assert_close(merged, true, rtol=1e-5, atol=2e-6)
+            assert not torch.equal(merged, weight)
+
+
+def test_the_reference_policy_is_the_base_and_the_actor_is_not(runs):
+    _, (one,), _, _ = runs
+    difference = (one["log_probs"] - one["reference_log_probs"]).abs().max()
+    assert float(difference) > 1e-3
+
+
+def test_a_checkpoint_brings_back_everything(runs):
+    _, ones, twos, out = runs
+    for results in (ones, twos):
+        for result in results:
+            assert torch.equal(result["reloaded_v"], result["v"])
+            assert torch.equal(result["resumed"], result["undisturbed"])
+    files = [file for file in (out / "two" / "checkpoint").rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 100_000
+
+
+def test_a_checkpoint_of_another_number_of_ranks_or_adapter_is_refused(runs, base_model, tmp_path):
+    name, _, _, out = runs
+    spec = {"model": str(base_model), "adapter": ADAPTERS[name], "strategy": "fsdp2"}
+    code = (
+        "import json, os, sys, torch.distributed as dist\n"
+        "from tests.verl_plugin.engine_rank import build_engine\n"
+        "dist.init_process_group('cpu:gloo', rank=0, world_size=1)\n"
+        "engine = build_engine(json.loads(sys.argv[1]))\n"
+        "for path in sys.argv[2:]:\n"
+        "    try:\n"
+        "        engine.load_checkpoint(path)\n"
+        "    except ValueError as error:\n"
+        "        print('refused:', error)\n"
+    )
+    other = "untied" if name == "shared" else "shared"
+    other_spec = {**spec, "adapter": ADAPTERS[other]}
+    results = []
+    for this in (spec, other_spec):
+        results.append(
+            subprocess.run(
+                [sys.executable, "-c", code, json.dumps(this), str(out / "two" / "checkpoint")],
+                cwd=REPOSITORY,
+                env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29631"},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=True,
+            ).stdout
+        )
+    assert "was saved by 2 ranks, this run has 1" in results[0]
+    assert "was saved with adapter" in results[1]
+
+
+def test_fsdp1_on_a_cpu_is_refused_in_one_line(base_model, tmp_path):
+    spec = {"model": str(base_model), "adapter": ADAPTERS["shared"], "strategy": "fsdp", "out": str(tmp_path)}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.verl_plugin.engine_rank", str(tmp_path / "spec.json")],
+        cwd=REPOSITORY,
+        env={**os.environ, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29632"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use actor.strategy=fsdp2" in result.stderr

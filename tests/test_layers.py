@@ -54,9 +54,18 @@ def test_imports_run_downward():
             continue
         for name in imports_of(path):
             parts = name.split(".")
-            if parts[0] == "tinylora_rl" and len(parts) > 1 and parts[1] in LAYERS and parts[1] != room:
-                assert LAYERS[parts[1]] < LAYERS[room], f"{path.relative_to(PACKAGE)} imports {name}"
-            assert parts[0] not in FORBIDDEN.get(room, set()), f"{path.relative_to(PACKAGE)} imports {name}"
+            if (
+                parts[0] == "tinylora_rl"
+                and len(parts) > 1
+                and parts[1] in LAYERS
+                and parts[1] != room
+            ):
+                assert LAYERS[parts[1]] < LAYERS[room], (
+                    f"{path.relative_to(PACKAGE)} imports {name}"
+                )
+            assert parts[0] not in FORBIDDEN.get(room, set()), (
+                f"{path.relative_to(PACKAGE)} imports {name}"
+            )
 
 
 def test_modules_are_small():

@@ -1,7 +1,7 @@
 """`python -m tinylora_rl.train [+recipe=NAME] [group=choice] [key=value]`: one training run.
 
-Exit codes: 0 done, 1 the run failed, 2 bad configuration, 3 environment, 75 stopped by a signal with
-everything up to the last finished step saved. `--cfg job --resolve` prints the configuration.
+Exit codes: 0 done, 1 the run failed, 2 bad configuration, 3 environment, 75 stopped by a signal
+with everything up to the last finished step saved. `--cfg job --resolve` prints the configuration.
 """
 
 from __future__ import annotations

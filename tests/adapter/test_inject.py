@@ -94,7 +94,9 @@ def test_merged_model_and_adapted_model_agree():
     merged_model = copy.deepcopy(model)
     adapter = inject(model, TinyLoraConfig())
     moved(adapter)
-    merged_model.load_state_dict(dict(adapter.merge(merged_model.state_dict().items())), strict=True)
+    merged_model.load_state_dict(
+        dict(adapter.merge(merged_model.state_dict().items())), strict=True
+    )
     with torch.no_grad():
         torch.testing.assert_close(
             merged_model(token_ids()).logits, model(token_ids()).logits, rtol=0, atol=2e-5
@@ -130,7 +132,9 @@ def test_the_gradient_of_v_is_float64s(config):
         state[target.weight_name] = state[target.weight_name].detach() + delta
     logits = torch.func.functional_call(twin, state, (token_ids(),)).logits
     (true,) = torch.autograd.grad(logits.square().mean(), v)
-    torch.testing.assert_close(adapter.v.grad.double(), true, rtol=1e-3, atol=1e-6 * float(true.abs().max()))
+    torch.testing.assert_close(
+        adapter.v.grad.double(), true, rtol=1e-3, atol=1e-6 * float(true.abs().max())
+    )
 
 
 def test_the_gradient_at_zero_is_not_zero_and_only_v_has_one():
@@ -138,7 +142,9 @@ def test_the_gradient_at_zero_is_not_zero_and_only_v_has_one():
     adapter = inject(model, TinyLoraConfig())
     model(token_ids()).logits.square().mean().backward()
     assert float(adapter.v.grad.abs().min()) > 0
-    assert [name for name, p in model.named_parameters() if p.requires_grad or p.grad is not None] == []
+    assert [
+        name for name, p in model.named_parameters() if p.requires_grad or p.grad is not None
+    ] == []
     assert all(p is not adapter.v for p in model.parameters())
 
 
@@ -147,7 +153,9 @@ def test_gradient_checkpointing_and_autocast_change_no_meaning():
     for checkpointing in (False, True):
         model = small_model(dtype=torch.bfloat16).train()
         if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
         adapter = inject(model, TinyLoraConfig())
         moved(adapter, scale=0.05)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -168,7 +176,9 @@ def test_backward_keeps_rank_r_activations_only():
     saved: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         linear(x)
-    frozen = {factor.data_ptr() for f in adapter.bank.values() for factor in (f.left_OR, f.right_RI)}
+    frozen = {
+        factor.data_ptr() for f in adapter.bank.values() for factor in (f.left_OR, f.right_RI)
+    }
     frozen.add(linear.weight.data_ptr())
     extra = [t for t in saved if t.data_ptr() not in frozen]
     assert max(t.numel() for t in extra) <= num_tokens * adapter.config.r
@@ -192,7 +202,10 @@ def test_delta_norm_matches_the_matrices():
     moved(adapter)
     square, base_square = 0.0, 0.0
     for name, factors in adapter.bank.items():
-        square += float(delta_weight(factors, adapter.v.detach()[adapter.groups[name]]).double().norm()) ** 2
+        square += (
+            float(delta_weight(factors, adapter.v.detach()[adapter.groups[name]]).double().norm())
+            ** 2
+        )
         base_square += float(model.get_submodule(name).weight.double().norm()) ** 2
     assert adapter.relative_delta_norm() == pytest.approx((square / base_square) ** 0.5, rel=1e-4)
 
@@ -200,7 +213,10 @@ def test_delta_norm_matches_the_matrices():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"target_modules": ("q_proj", "w_proj")}, "target_modules=w_proj: Qwen2ForCausalLM has no such linear"),
+        (
+            {"target_modules": ("q_proj", "w_proj")},
+            "target_modules=w_proj: Qwen2ForCausalLM has no such linear",
+        ),
         ({"target_modules": ("input_layernorm",)}, "only a plain nn.Linear"),
         ({"r": 40}, "r=40: larger than the rank"),
     ],

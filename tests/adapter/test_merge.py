@@ -15,9 +15,14 @@ def generator(seed: int) -> torch.Generator:
 def test_stochastic_rounding_is_unbiased_and_lands_on_a_neighbour():
     exact = torch.linspace(-3, 3, 4001)
     rounds = torch.stack(
-        [round_to(exact, torch.bfloat16, rounding="stochastic", generator=generator(s)).float() for s in range(400)]
+        [
+            round_to(exact, torch.bfloat16, rounding="stochastic", generator=generator(s)).float()
+            for s in range(400)
+        ]
     )
-    spacing = exact.abs() * 2**-7  # bf16 has 8 significant bits: neighbours are at most this far apart
+    spacing = (
+        exact.abs() * 2**-7
+    )  # bf16 has 8 significant bits: neighbours are at most this far apart
     assert ((rounds - exact).abs() <= spacing + 1e-30).all()
     error = rounds.mean(dim=0) - exact
     # variance of one draw is at most spacing^2 / 4: six standard errors of the mean of 400

@@ -9,8 +9,12 @@ from tinylora_rl.adapter.svd import DENSE_BELOW, truncated_svd
 def spiked(num_out: int, num_in: int, spikes: list[float], seed: int = 0) -> torch.Tensor:
     """A matrix whose largest singular values are `spikes`, over noise of norm about 1."""
     generator = torch.Generator().manual_seed(seed)
-    left, _ = torch.linalg.qr(torch.randn(num_out, len(spikes), generator=generator, dtype=torch.float64))
-    right, _ = torch.linalg.qr(torch.randn(num_in, len(spikes), generator=generator, dtype=torch.float64))
+    left, _ = torch.linalg.qr(
+        torch.randn(num_out, len(spikes), generator=generator, dtype=torch.float64)
+    )
+    right, _ = torch.linalg.qr(
+        torch.randn(num_in, len(spikes), generator=generator, dtype=torch.float64)
+    )
     noise = torch.randn(num_out, num_in, generator=generator, dtype=torch.float64)
     noise /= num_out**0.5 + num_in**0.5
     return left @ torch.diag(torch.tensor(spikes, dtype=torch.float64)) @ right.T + noise
@@ -55,7 +59,9 @@ def test_signs_are_canonical_whatever_the_library_returned(size):
 def test_bfloat16_weights_are_decomposed_in_fp32():
     weight = spiked(300, 300, spikes=[9.0, 5.0]).to(torch.bfloat16)
     _, S, _ = truncated_svd(weight, 2)
-    torch.testing.assert_close(S.double(), torch.linalg.svdvals(weight.double())[:2], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        S.double(), torch.linalg.svdvals(weight.double())[:2], rtol=1e-5, atol=0
+    )
 
 
 def test_refuses_a_rank_that_is_not_there_and_values_that_are_not_finite():

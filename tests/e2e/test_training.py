@@ -18,7 +18,9 @@ NUM_STEPS = 3
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Finished:
-    finished = train(tmp_path_factory.mktemp("undisturbed"), *SMALL, f"trainer.total_training_steps={NUM_STEPS}")
+    finished = train(
+        tmp_path_factory.mktemp("undisturbed"), *SMALL, f"trainer.total_training_steps={NUM_STEPS}"
+    )
     assert finished.code == 0, story(finished)
     return finished
 
@@ -32,13 +34,15 @@ def test_sampler_and_learner_are_one_policy_and_not_the_base(undisturbed):
         assert row["training/rollout_probs_diff_max"] < 1e-3  # fp32 on both sides
         assert abs(row["rollout_corr/rollout_is_mean"] - 1) < 1e-3
         assert row["rollout_corr/rollout_is_max"] <= 2.0
-        # The policy has left the base by far more than sampler and learner differ. k3 of two policies
-        # is about half their mean squared difference of log-probs.
+        # The policy has left the base by far more than sampler and learner differ. k3 of two
+        # policies is about half their mean squared difference of log-probs.
         distance_to_base = math.sqrt(2 * row["actor/kl_loss"])
         distance_to_sampler = math.sqrt(2 * abs(row["rollout_corr/k3_kl"]))
         assert distance_to_base > 0.01
         assert distance_to_base > 20 * distance_to_sampler
-    assert steps[1]["actor/kl_loss"] == pytest.approx(0, abs=1e-9)  # at v = 0 the policy is the reference
+    assert steps[1]["actor/kl_loss"] == pytest.approx(
+        0, abs=1e-9
+    )  # at v = 0 the policy is the reference
 
 
 def test_thirteen_numbers_are_trained_and_every_sync_is_acknowledged(undisturbed):
@@ -60,7 +64,9 @@ def test_the_run_directory_is_complete(undisturbed):
     assert manifest["payload_bytes"] == 52
     v = load_file(str(run.adapter / "adapter.safetensors"))["v"]
     assert v.shape == (1, 13)
-    assert float(v.norm()) == pytest.approx(undisturbed.steps[NUM_STEPS]["tinylora/v_norm"], rel=1e-5)
+    assert float(v.norm()) == pytest.approx(
+        undisturbed.steps[NUM_STEPS]["tinylora/v_norm"], rel=1e-5
+    )
     checkpoint = run.checkpoints / f"global_step_{NUM_STEPS}"
     kilobytes = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file()) / 1024
     assert kilobytes < 100
@@ -96,8 +102,9 @@ def test_killed_between_steps_and_resumed_it_ends_at_the_same_v(undisturbed, tmp
     assert f"step    {NUM_STEPS}/{NUM_STEPS}" in resumed.console
     assert sorted(resumed.steps)[-1] == NUM_STEPS
     ours, true = (
-        load_file(str(finished.run.adapter / "adapter.safetensors"))["v"] for finished in (resumed, undisturbed)
+        load_file(str(finished.run.adapter / "adapter.safetensors"))["v"]
+        for finished in (resumed, undisturbed)
     )
-    # The same samples, seeds and gradients; only the order of float additions inside the rollout may differ.
-    # A lost Adam state, data position or seed moves v by about lr = 2e-2.
+    # The same samples, seeds and gradients; only the order of float additions inside the rollout
+    # may differ. A lost Adam state, data position or seed moves v by about lr = 2e-2.
     assert float((ours - true).abs().max()) < 1e-5

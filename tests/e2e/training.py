@@ -12,8 +12,9 @@ from tinylora_rl.runs.directory import RunDirectory, read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 
-# A small but whole GRPO step, with a learning rate that moves v far enough to matter at once, and the
-# reference policy (the adapter disabled) computed beside it: kl_loss measures the distance to the base.
+# A small but whole GRPO step, with a learning rate that moves v far enough to matter at once, and
+# the reference policy (the adapter disabled) computed beside it: kl_loss measures the distance to
+# the base.
 SMALL = (
     "+recipe=arithmetic_cpu",
     "task.prompts_per_step=8",

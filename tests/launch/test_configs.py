@@ -25,7 +25,9 @@ def composed():
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = compose(
-                "train", overrides=["run.dir=/nowhere", "task.recipe=test", *overrides], return_hydra_config=False
+                "train",
+                overrides=["run.dir=/nowhere", "task.recipe=test", *overrides],
+                return_hydra_config=False,
             )
         OmegaConf.resolve(config)
         return config
@@ -75,11 +77,20 @@ def test_the_gsm8k_recipe_states_the_papers_setting(composed):
     assert config.actor_rollout_ref.actor.use_kl_loss is False
     assert config.adapter.r == 2
     assert config.trainer.n_gpus_per_node == 8
-    assert composed("+recipe=gsm8k_qwen7b_u13", "trainer.n_gpus_per_node=1").trainer.n_gpus_per_node == 1
+    assert (
+        composed("+recipe=gsm8k_qwen7b_u13", "trainer.n_gpus_per_node=1").trainer.n_gpus_per_node
+        == 1
+    )
 
 
 def test_overrides_reach_verl(composed):
-    config = composed("+recipe=gsm8k_qwen7b_u13", "data.path=/rows", "adapter.u=4", "adapter.n_tie=49", "sync.deadline_s=7")
+    config = composed(
+        "+recipe=gsm8k_qwen7b_u13",
+        "data.path=/rows",
+        "adapter.u=4",
+        "adapter.n_tie=49",
+        "sync.deadline_s=7",
+    )
     assert config.data.path == "/rows"
     assert config.actor_rollout_ref.model.lora.tinylora.adapter.u == 4
     assert config.actor_rollout_ref.model.lora.tinylora.sync.deadline_s == 7
@@ -87,7 +98,15 @@ def test_overrides_reach_verl(composed):
 
 def test_cfg_job_prints_the_resolved_configuration_from_any_folder(tmp_path):
     printed = subprocess.run(
-        [sys.executable, "-m", "tinylora_rl.train", "+recipe=gsm8k_qwen7b_u13", "--cfg", "job", "--resolve"],
+        [
+            sys.executable,
+            "-m",
+            "tinylora_rl.train",
+            "+recipe=gsm8k_qwen7b_u13",
+            "--cfg",
+            "job",
+            "--resolve",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -100,5 +119,6 @@ def test_cfg_job_prints_the_resolved_configuration_from_any_folder(tmp_path):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, tinylora_rl, tinylora_rl.rewards, tinylora_rl.data, tinylora_rl.train; print('torch' in sys.modules)"
+    rooms = "tinylora_rl, tinylora_rl.rewards, tinylora_rl.data, tinylora_rl.train"
+    code = f"import sys, {rooms}; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

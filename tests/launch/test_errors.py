@@ -1,4 +1,6 @@
-"""What a user gets wrong first: one line with key, value and mend, exit code 2 or 3, before any worker."""
+"""What a user gets wrong first: one line with key, value and mend, exit code 2 or 3, before any
+worker.
+"""
 
 import shutil
 import subprocess
@@ -42,14 +44,29 @@ def model_without_tokenizer(tmp_path):
         (["adapter.u=0"], "adapter.u=0: use an integer of at least 1"),
         (["adapter.n_tie=0"], 'adapter.n_tie=0: use an integer of at least 1, or "all"'),
         (["+adapter.rank=4"], "adapter.rank=4: no such field; choose from"),
-        (["adapter.target_modules=[q_proj,w_proj]"], "adapter.target_modules=w_proj: Qwen2ForCausalLM has no such"),
+        (
+            ["adapter.target_modules=[q_proj,w_proj]"],
+            "adapter.target_modules=w_proj: Qwen2ForCausalLM has no such",
+        ),
         (["adapter.r=500"], "adapter.r=500: the smallest adapted weight has rank"),
         (["sync.rounding=up"], "sync.rounding='up': choose from nearest, stochastic"),
-        (["task.reward_extractor=last"], "task.reward_extractor=last: choose from strict, flexible, boxed"),
+        (
+            ["task.reward_extractor=last"],
+            "task.reward_extractor=last: choose from strict, flexible, boxed",
+        ),
         (["data=gsm8k", "data.path=/nowhere"], "data.path=/nowhere"),
-        (["base_model.path=/nowhere"], "base_model.path=/nowhere: no such folder; give a folder or a hub id"),
-        (["ray_kwargs.ray_init.num_cpus=4"], "ray_kwargs.ray_init.num_cpus=4: 4 CPU slots, verl needs 6 here"),
-        (["task.max_response_tokens=4000", "base_model.max_response_tokens=null"], "exceed the model's"),
+        (
+            ["base_model.path=/nowhere"],
+            "base_model.path=/nowhere: no such folder; give a folder or a hub id",
+        ),
+        (
+            ["ray_kwargs.ray_init.num_cpus=4"],
+            "ray_kwargs.ray_init.num_cpus=4: 4 CPU slots, verl needs 6 here",
+        ),
+        (
+            ["task.max_response_tokens=4000", "base_model.max_response_tokens=null"],
+            "exceed the model's",
+        ),
         (["actor_rollout_ref.actor.strategy=fsdp"], "torch's FSDP1 needs CUDA; use fsdp2"),
         (["actor_rollout_ref.model.model_type=language_model"], "a TinyLoRA run needs tinylora"),
         (["trainer.n_gpus_per_node=3"], "128 samples a step are no multiple of 3 ranks"),

@@ -28,10 +28,14 @@ def step(reward: float, length: float) -> dict:
 def run(tmp_path) -> RunDirectory:
     run = RunDirectory(tmp_path)
     metrics = MetricsFile(run.metrics)
-    metrics.log({"val-core/arithmetic/acc/mean@2": 0.5, "val-core/arithmetic_greedy/acc/mean@1": 0.4}, 0)
+    metrics.log(
+        {"val-core/arithmetic/acc/mean@2": 0.5, "val-core/arithmetic_greedy/acc/mean@1": 0.4}, 0
+    )
     for index, reward in enumerate((0.4, 0.5, 0.9, 1.0), start=1):
         metrics.log(step(reward, 10.0 * index), index)
-    metrics.log({"val-core/arithmetic/acc/mean@2": 0.9, "val-core/arithmetic_greedy/acc/mean@1": 0.8}, 4)
+    metrics.log(
+        {"val-core/arithmetic/acc/mean@2": 0.9, "val-core/arithmetic_greedy/acc/mean@1": 0.8}, 4
+    )
     return run
 
 
@@ -47,8 +51,12 @@ def test_lines_of_one_step_are_merged_and_a_torn_line_is_passed_over(run):
 
 def test_a_step_is_one_line(run):
     rows = read_metrics(run.metrics)
-    assert progress_line(rows[1], 4) == "step    1/4   reward 0.400   length 10.0   |v| 0.0123   3.1 s"
-    assert progress_line(rows[0], None) == "step    0   held-out sampled 0.500   held-out greedy 0.400"
+    assert (
+        progress_line(rows[1], 4) == "step    1/4   reward 0.400   length 10.0   |v| 0.0123   3.1 s"
+    )
+    assert (
+        progress_line(rows[0], None) == "step    0   held-out sampled 0.500   held-out greedy 0.400"
+    )
 
 
 def test_progress_follows_the_file_and_skips_what_was_there(run):
@@ -81,11 +89,14 @@ def test_library_noise_goes_to_the_log_even_past_python(tmp_path):
         "from pathlib import Path\n"
         "from tinylora_rl.runs.console import library_noise_to\n"
         f"with library_noise_to(Path({str(tmp_path / 'log.txt')!r})) as console:\n"
-        "    print('python noise'); os.write(1, b'raw noise\\n'); os.system('echo child noise >&2')\n"
+        "    print('python noise'); os.write(1, b'raw noise\\n'); os.system('echo child noise "
+        ">&2')\n"
         "    print('a step', file=console)\n"
         "print('the end')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout == "a step\nthe end\n"
     assert result.stderr == ""
     log = (tmp_path / "log.txt").read_text()

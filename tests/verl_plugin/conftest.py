@@ -1,4 +1,6 @@
-"""Upstream's import-time warnings are upstream's: verl and vLLM are imported once, here, with them off."""
+"""Upstream's import-time warnings are upstream's: verl and vLLM are imported once, here, with them
+off.
+"""
 
 import warnings
 

@@ -1,6 +1,8 @@
-"""One rank of a TinyLoRA engine under verl, without Ray: `python -m tests.verl_plugin.engine_rank SPEC.json`.
+"""One rank of a TinyLoRA engine under verl, without Ray: `python -m tests.verl_plugin.engine_rank
+SPEC.json`.
 
-Takes three updates on a fixed batch, of which each rank gets its share, and writes what a test compares.
+Takes three updates on a fixed batch, of which each rank gets its share, and writes what a test
+compares.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ def build_engine(spec: dict):
     model_config = HFModelConfig(
         path=spec["model"],
         model_type=MODEL_TYPE,
-        lora={"rank": 2, "merge": True, "tinylora": {"adapter": spec["adapter"], "sync": {"dtype": "float32"}}},
+        lora={
+            "rank": 2,
+            "merge": True,
+            "tinylora": {"adapter": spec["adapter"], "sync": {"dtype": "float32"}},
+        },
         override_config={"attn_implementation": "sdpa"},
         use_remove_padding=False,
         enable_gradient_checkpointing=False,
@@ -50,12 +56,16 @@ def build_engine(spec: dict):
 
 
 def batch_of(rank: int, world_size: int) -> TensorDict:
-    """Every world-size-th of eight sequences of different lengths; the loss counts their second halves."""
+    """Every world-size-th of eight sequences of different lengths; the loss counts their second
+    halves.
+    """
     from verl.utils import tensordict_utils as tu
 
     generator = torch.Generator().manual_seed(0)
     lengths = [6, 11, 9, 14, 7, 12, 8, 10]
-    rows = [torch.randint(3, 60, (length,), generator=generator) for length in lengths][rank::world_size]
+    rows = [torch.randint(3, 60, (length,), generator=generator) for length in lengths][
+        rank::world_size
+    ]
 
     def nested(tensors):
         return torch.nested.as_nested_tensor(tensors, layout=torch.jagged)
@@ -103,7 +113,9 @@ def main(spec: dict) -> None:
     v = engine.adapter.v.detach().clone()
     result["v"] = v
     result["grad_norms"] = torch.tensor(grad_norms)
-    result["num_optimised"] = torch.tensor([sum(p.numel() for g in engine.optimizer.param_groups for p in g["params"])])
+    result["num_optimised"] = torch.tensor(
+        [sum(p.numel() for g in engine.optimizer.param_groups for p in g["params"])]
+    )
     result["v_norm_metric"] = torch.tensor(metrics["tinylora/v_norm"])
 
     merged = dict(engine.get_per_tensor_param()[0])
@@ -112,7 +124,9 @@ def main(spec: dict) -> None:
 
     def log_probs() -> torch.Tensor:
         with engine.eval_mode():
-            return engine.infer_batch(batch_of(rank, world_size), loss)["model_output"]["log_probs"].values()
+            return engine.infer_batch(batch_of(rank, world_size), loss)["model_output"][
+                "log_probs"
+            ].values()
 
     result["log_probs"] = log_probs()
     with engine.disable_adapter():
@@ -135,7 +149,10 @@ def main(spec: dict) -> None:
     result["reloaded_v"] = engine.adapter.v.detach().clone()
     result["undisturbed"], result["resumed"] = undisturbed, one_more()
 
-    save_file({key: value.contiguous() for key, value in result.items()}, str(out / f"rank{rank}.safetensors"))
+    save_file(
+        {key: value.contiguous() for key, value in result.items()},
+        str(out / f"rank{rank}.safetensors"),
+    )
     dist.barrier()
     dist.destroy_process_group()
 

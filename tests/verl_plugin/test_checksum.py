@@ -1,4 +1,6 @@
-"""The sync checksum: equal for equal streams in any order, different for everything that can go wrong."""
+"""The sync checksum: equal for equal streams in any order, different for everything that can go
+wrong.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Named after the upstream behaviour it guards against: verl's weight sender waits for ever when its receiver
+"""Named after the upstream behaviour it guards against: verl's weight sender waits for ever when
+its receiver
 fails (see tinylora_rl/verl_plugin/sync/deadline.py for the condition under which it can go)."""
 
 import asyncio
@@ -13,7 +14,9 @@ from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender
 
 
 def sender_to(path, check) -> DeadlineWeightSender:
-    return DeadlineWeightSender(check=check, zmq_handle=f"ipc://{path}", bucket_size_mb=1, use_shm=True)
+    return DeadlineWeightSender(
+        check=check, zmq_handle=f"ipc://{path}", bucket_size_mb=1, use_shm=True
+    )
 
 
 def send(sender) -> None:
@@ -23,7 +26,9 @@ def send(sender) -> None:
 def test_without_a_receiver_the_send_ends_at_the_deadline(tmp_path):
     deadline = Deadline(0.5, "the sync of policy version 3")
     start_s = time.monotonic()
-    with pytest.raises(SyncError, match="policy version 3 did not happen within sync.deadline_s=0.5"):
+    with pytest.raises(
+        SyncError, match=r"policy version 3 did not happen within sync\.deadline_s=0\.5"
+    ):
         send(sender_to(tmp_path / "none.sock", deadline.check))
     assert time.monotonic() - start_s < 5
 
@@ -74,7 +79,9 @@ def test_a_healthy_receiver_gets_everything(tmp_path):
 
     def receive() -> None:
         receiver = BucketedWeightReceiver(f"ipc://{path}", torch.device("cpu"), use_shm=True)
-        receiver.receive_weights(lambda weights, is_last: received.update((n, t.clone()) for n, t in weights))
+        receiver.receive_weights(
+            lambda weights, is_last: received.update((n, t.clone()) for n, t in weights)
+        )
 
     thread = threading.Thread(target=receive)
     thread.start()

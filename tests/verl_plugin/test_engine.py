@@ -1,4 +1,6 @@
-"""The engine under verl, with one rank and with two: FSDP2 over gloo, v replicated, its gradient averaged."""
+"""The engine under verl, with one rank and with two: FSDP2 over gloo, v replicated, its gradient
+averaged.
+"""
 
 import json
 import os
@@ -21,7 +23,9 @@ ADAPTERS = {"shared": {"u": 13, "n_tie": "all"}, "untied": {"u": 2, "n_tie": 1}}
 
 @pytest.fixture(scope="module")
 def base_model(tmp_path_factory) -> Path:
-    """A Qwen2 whose embeddings are not tied, so that every rank but 0 builds it on meta as a 7B would."""
+    """A Qwen2 whose embeddings are not tied, so that every rank but 0 builds it on meta as a 7B
+    would.
+    """
     directory = tmp_path_factory.mktemp("base")
     model = small_model("qwen2")
     model.config.tie_word_embeddings = False
@@ -88,8 +92,9 @@ def test_the_optimiser_holds_v_and_nothing_else(runs):
 def test_merged_weights_are_base_plus_a_float64_reference(runs, base_model):
     name, (one,), two, _ = runs
     base = load_file(str(base_model / "model.safetensors"))
-    from tinylora_rl.adapter import TinyLoraConfig, inject
     from transformers import AutoModelForCausalLM
+
+    from tinylora_rl.adapter import TinyLoraConfig, inject
 
     model = AutoModelForCausalLM.from_pretrained(base_model)
     adapter = inject(model, TinyLoraConfig(**ADAPTERS[name]))
@@ -155,16 +160,30 @@ def test_a_checkpoint_of_another_number_of_ranks_or_adapter_is_refused(runs, bas
 
 
 def test_fsdp1_on_a_cpu_is_refused_in_one_line(base_model, tmp_path):
-    spec = {"model": str(base_model), "adapter": ADAPTERS["shared"], "strategy": "fsdp", "out": str(tmp_path)}
+    spec = {
+        "model": str(base_model),
+        "adapter": ADAPTERS["shared"],
+        "strategy": "fsdp",
+        "out": str(tmp_path),
+    }
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     result = subprocess.run(
         [sys.executable, "-m", "tests.verl_plugin.engine_rank", str(tmp_path / "spec.json")],
         cwd=REPOSITORY,
-        env={**os.environ, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29632"},
+        env={
+            **os.environ,
+            "RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29632",
+        },
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert result.returncode != 0
-    assert "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use actor.strategy=fsdp2" in result.stderr
+    assert (
+        "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use actor.strategy=fsdp2"
+        in result.stderr
+    )

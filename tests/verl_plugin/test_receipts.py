@@ -19,7 +19,10 @@ def test_all_equal_is_an_acknowledgement():
     [
         ([], "no rollout worker acknowledged policy version 4"),
         ([receipt(), receipt(version=3)], "worker host:0 holds policy version 3"),
-        ([receipt(checksum="abd")], "with checksum abd, the trainer sent version 4 with checksum abc"),
+        (
+            [receipt(checksum="abd")],
+            "with checksum abd, the trainer sent version 4 with checksum abc",
+        ),
         ([receipt(None, None)], "holds policy version None"),
     ],
 )

@@ -14,17 +14,24 @@ def run(code: str, **env: str) -> subprocess.CompletedProcess:
     import os
 
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_the_platform_is_the_machines_and_not_a_fallback():
     """verl swallows a plugin's exception and falls back to nvidia: ask it, in a fresh process."""
     result = run(
-        "import verl; from verl.utils.device import get_device_name, get_resource_name, get_nccl_backend;"
+        "import verl; from verl.utils.device import get_device_name, get_resource_name, "
+        "get_nccl_backend;"
         "print(get_device_name(), get_resource_name(), get_nccl_backend())"
     )
-    assert result.stdout.split() == (["cpu", "GPU", "gloo"] if NO_GPU else ["cuda", "GPU", "nccl"]), result.stderr
+    assert result.stdout.split() == (
+        ["cpu", "GPU", "gloo"] if NO_GPU else ["cuda", "GPU", "nccl"]
+    ), result.stderr
 
 
 def test_registration_is_visible():
@@ -41,7 +48,10 @@ def test_a_failed_registration_ends_the_process_with_one_line():
     )
     assert result.returncode == 3
     assert "verl went on" not in result.stdout
-    assert "registration with verl failed: RuntimeError: injected; reinstall" in result.stderr.splitlines()[-1]
+    assert (
+        "registration with verl failed: RuntimeError: injected; reinstall"
+        in result.stderr.splitlines()[-1]
+    )
 
 
 def test_a_disabled_plugin_is_noticed():

@@ -13,7 +13,7 @@ from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.adapter.delta import Factors
 from tinylora_rl.adapter.projection import draw_projection, seeded_generator
 from tinylora_rl.adapter.svd import truncated_svd
-from tinylora_rl.adapter.targets import Target
+from tinylora_rl.adapter.targets import Target, linear_named
 
 NUM_PROBES = 4
 
@@ -40,7 +40,7 @@ def build_bank(
     """
     bank: Bank = {}
     for target in targets:
-        weight_OI = model.get_submodule(target.name).weight
+        weight_OI = linear_named(model, target.name).weight
         try:
             bank[target.name] = _decompose(
                 weight_OI.detach().to(device or weight_OI.device), target.name, config
@@ -72,7 +72,7 @@ def empty_bank(
     """A bank of the right shapes to receive another rank's values; the model may be on meta."""
     bank: Bank = {}
     for target in targets:
-        num_out, num_in = model.get_submodule(target.name).weight.shape
+        num_out, num_in = linear_named(model, target.name).weight.shape
         bank[target.name] = Factors(
             left_OR=torch.empty((num_out, config.r), device=device),
             right_RI=torch.empty((config.r, num_in), device=device),
@@ -110,9 +110,9 @@ def base_digest(model: nn.Module, targets: Sequence[Target]) -> str:
     """sha256 over the names, shapes, dtypes and bytes of the target weights, in depth order."""
     digest = hashlib.sha256()
     for target in targets:
-        weight_OI = model.get_submodule(target.name).weight.detach().cpu().contiguous()
+        weight_OI = linear_named(model, target.name).weight.detach().cpu().contiguous()
         digest.update(f"{target.weight_name}{tuple(weight_OI.shape)}{weight_OI.dtype}".encode())
-        digest.update(memoryview(weight_OI.view(torch.uint8).numpy()).cast("B"))
+        digest.update(weight_OI.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -79,7 +79,8 @@ class TinyLoraConfig:
             )
         if self.projection_std is not None and not self.projection_std > 0:
             raise ValueError(
-                f"projection_std={self.projection_std}: use a positive number, or null for 1/sqrt(r)"
+                f"projection_std={self.projection_std}: use a positive number, or null for "
+                "1/sqrt(r)"
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ValueError(f"seed={self.seed!r}: use an integer")
@@ -122,7 +123,8 @@ class TinyLoraConfig:
         num_types = len(self.target_modules)
         if num_modules % num_types:
             raise ValueError(
-                f"tie_mode=structured: {num_modules} modules are no whole number of blocks of {num_types}; "
+                f"tie_mode=structured: {num_modules} modules are no whole number of blocks of "
+                f"{num_types}; "
                 "use tie_mode=tiled"
             )
         num_blocks = num_modules // num_types

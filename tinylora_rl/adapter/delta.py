@@ -1,8 +1,8 @@
 """The equation, once: dW = U S R Vt with R = sum_i v_i P_i.
 
 Legend: O out, I in, R rank, U len(v), T tokens (all leading dimensions).
-Source: arXiv 2602.04118, the definition of TinyLoRA. With `svd_split="sqrt"` the singular values are
-split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds.
+Source: arXiv 2602.04118, the definition of TinyLoRA. With `svd_split="sqrt"` the singular values
+are split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tinylora_rl.adapter.delta import delta_norm, lora_factors
 from tinylora_rl.adapter.layer import Site, unwrap, wrap
 from tinylora_rl.adapter.merge import Rounding, Survival, merge_weight
 from tinylora_rl.adapter.projection import seeded_generator
-from tinylora_rl.adapter.targets import Target, find_targets
+from tinylora_rl.adapter.targets import Target, find_targets, linear_named
 from tinylora_rl.adapter.tying import assign_groups
 
 
@@ -52,7 +52,9 @@ class Adapter:
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """What v means anything relative to. Reads whole weights: first use it before sharding them."""
+        """What v means anything relative to. Reads whole weights: first use it before sharding
+        them.
+        """
         return identify(self._model, self.targets, self.bank)
 
     def to(self, device: torch.device | str) -> Adapter:
@@ -90,7 +92,7 @@ class Adapter:
             seed: seeds stochastic rounding, together with each weight's name.
         """
         pristine = (
-            (t.weight_name, self._model.get_submodule(t.name).weight.detach()) for t in self.targets
+            (t.weight_name, linear_named(self._model, t.name).weight.detach()) for t in self.targets
         )
         return self.merge(pristine, dtype=dtype, rounding=rounding, seed=seed)
 
@@ -134,7 +136,8 @@ class Adapter:
             )
         if missing:
             raise ValueError(
-                f"{len(missing)} adapted weights were not among those to merge, first {next(iter(missing))}"
+                f"{len(missing)} adapted weights were not among those to merge, first "
+                f"{next(iter(missing))}"
             )
 
     def relative_delta_norm(self) -> float:
@@ -151,7 +154,7 @@ class Adapter:
     def remove(self) -> None:
         """The model is what it was before `inject`, gradients of the base still off."""
         for target in self.targets:
-            unwrap(self._model.get_submodule(target.name))  # type: ignore[arg-type]
+            unwrap(linear_named(self._model, target.name))
 
 
 def inject(model: nn.Module, config: TinyLoraConfig, *, bank: Bank | None = None) -> Adapter:
@@ -162,7 +165,8 @@ def inject(model: nn.Module, config: TinyLoraConfig, *, bank: Bank | None = None
         bank: the factors, where the caller has them; None builds them from the model's weights.
 
     Raises:
-        ValueError: `config` does not fit the model; see `find_targets`, `assign_groups`, `build_bank`.
+        ValueError: `config` does not fit the model; see `find_targets`, `assign_groups`,
+            `build_bank`.
     """
     targets = find_targets(model, config)
     if bank is None:
@@ -171,5 +175,5 @@ def inject(model: nn.Module, config: TinyLoraConfig, *, bank: Bank | None = None
     model.requires_grad_(False)
     for target in targets:
         site = Site(adapter=adapter, name=target.name, group=adapter.groups[target.name])
-        wrap(model.get_submodule(target.name), site)  # type: ignore[arg-type]
+        wrap(linear_named(model, target.name), site)
     return adapter

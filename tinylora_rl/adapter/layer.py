@@ -1,8 +1,8 @@
 """The adapted linear.
 
-The class of the nn.Linear is swapped in place: Hugging Face names, state dict, FSDP units and vLLM's
-expectations stay as they were, and v, which modules of different shapes and FSDP units share,
-stays outside all of them.
+The class of the nn.Linear is swapped in place: Hugging Face names, state dict, FSDP units and
+vLLM's expectations stay as they were, and v, which modules of different shapes and FSDP units
+share, stays outside all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Site:
 
 
 class TinyLoraLinear(nn.Linear):
-    """An nn.Linear whose output is x W^T + b + x dW(v)^T, or the base's while the adapter is disabled."""
+    """An nn.Linear whose output is x W^T + b + x dW(v)^T, or the base's while the adapter is
+    disabled.
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         output = super().forward(input)
@@ -57,5 +59,5 @@ def wrap(linear: nn.Linear, site: Site) -> None:
 def unwrap(linear: nn.Linear) -> None:
     """`linear` is a plain nn.Linear again."""
     assert type(linear) is TinyLoraLinear, type(linear)
-    linear.__class__ = nn.Linear
+    linear.__class__ = nn.Linear  # type: ignore[assignment]
     del linear.__dict__[_SITE]

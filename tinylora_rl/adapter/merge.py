@@ -76,7 +76,7 @@ def round_to(
     rounding: Rounding,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """fp32 `exact` in `dtype`: to nearest even, or up and down with the odds that make it unbiased."""
+    """fp32 `exact` in `dtype`: to nearest even, or up and down at the odds that are unbiased."""
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding={rounding!r}: choose from {', '.join(ROUNDINGS)}")
     if rounding == "nearest" or dtype == torch.float32:

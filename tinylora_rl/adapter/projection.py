@@ -25,7 +25,7 @@ def seeded_generator(*key: object) -> torch.Generator:
 
 
 def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
-    """P of the module called `name`: (u, r, r) float32 on the CPU, mean 0, deviation `config.std`."""
+    """P of the module called `name`: (u, r, r), fp32 on the CPU, mean 0, deviation `config.std`."""
     generator = seeded_generator("projection", config.seed, name)
     shape = (config.u, config.r, config.r)
     if config.projection == "normal":

@@ -3,8 +3,8 @@
 Legend: O out, I in, R rank, K size of the search subspace.
 
 Singular vectors are defined up to a joint sign and differ between libraries, devices and a matrix
-and its transpose; with r >= 2 a flipped sign changes the update U S R Vt. So the signs are canonical:
-in every column of U the entry of largest magnitude is positive.
+and its transpose; with r >= 2 a flipped sign changes the update U S R Vt. So the signs are
+canonical: in every column of U the entry of largest magnitude is positive.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _subspace_iteration(
         if residual <= TOLERANCE:
             return _canonical(U_OK[:, :r], S_K[:r], Vt_KI[:r])
     raise ValueError(
-        f"r={r}: the singular vectors of a {num_out} x {num_in} weight did not converge in {MAX_ITERATIONS} "
+        f"r={r}: the singular vectors of a {num_out} x {num_in} weight did not converge in "
+        f"{MAX_ITERATIONS} "
         f"iterations (residual {residual:.1e}, wanted {TOLERANCE:.0e}); try another r"
     )
 

@@ -26,8 +26,16 @@ class Target:
         return f"{self.name}.weight"
 
 
+def linear_named(model: nn.Module, name: str) -> nn.Linear:
+    """The linear of that name."""
+    linear = model.get_submodule(name)
+    assert isinstance(linear, nn.Linear), f"{name} is a {type(linear)}"
+    return linear
+
+
 def find_targets(model: nn.Module, config: TinyLoraConfig) -> list[Target]:
-    """The adapted modules of `model`, block by block, within a block in `config.target_modules` order.
+    """The adapted modules of `model`, block by block, within a block in `config.target_modules`
+    order.
 
     Raises:
         ValueError: a name in `target_modules` matches nothing, or matches something other than a
@@ -43,7 +51,8 @@ def find_targets(model: nn.Module, config: TinyLoraConfig) -> list[Target]:
         if type_ in config.target_modules:
             if type(module) is not nn.Linear:
                 raise ValueError(
-                    f"target_modules={type_}: {name} is a {type(module).__qualname__}, only a plain nn.Linear can "
+                    f"target_modules={type_}: {name} is a {type(module).__qualname__}, only a "
+                    "plain nn.Linear can "
                     "be adapted; use a base model that is not quantised, or leave this module out"
                 )
             targets.append(Target(name=name, block=int(block[1]), type=type_))

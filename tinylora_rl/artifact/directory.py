@@ -1,5 +1,7 @@
-"""An adapter as a directory: `adapter.safetensors` holds v and nothing else (13 numbers are 52 bytes of
-payload), `manifest.json` all that gives it a meaning. The directory is complete when its manifest is there."""
+"""An adapter as a directory: `adapter.safetensors` holds v and nothing else (13 numbers are 52
+bytes of payload), `manifest.json` all that gives it a meaning. The directory is complete when its
+manifest is there.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,8 @@ def check_identity(here: Identity, stored: Mapping[str, Any], where: str | Path)
     difference = math.dist(here.fingerprint, stored["fingerprint"])
     if not difference <= FINGERPRINT_TOLERANCE * math.hypot(*stored["fingerprint"]):
         raise ValueError(
-            f"{where}: fingerprint differs; the singular vectors here are not those of the training run"
+            f"{where}: fingerprint differs; the singular vectors here are not those of the "
+            "training run"
         )
 
 

@@ -1,1 +1,3 @@
-"""From a composed configuration to a started job: resolvers, checks at the door, data, Ray and verl."""
+"""From a composed configuration to a started job: resolvers, checks at the door, data, Ray and
+verl.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
@@ -45,8 +45,9 @@ def prepare_datasets(config: DictConfig) -> tuple[int, int]:
 def evaluation_rows(rows: Rows, *, samples: int, greedy: bool) -> Rows:
     """Each row once to be sampled `samples` times, and once to be decoded greedily.
 
-    `__rollout_n__` is verl's column for the number of rollouts of a row; `extra_info.greedy` is read by
-    the agent loop. The greedy rows are a data source of their own, so that verl's metrics tell them apart.
+    `__rollout_n__` is verl's column for the number of rollouts of a row; `extra_info.greedy` is
+    read by the agent loop. The greedy rows are a data source of their own, so that verl's metrics
+    tell them apart.
     """
     sampled = [_row(row, row["data_source"], samples, greedy=False) for row in rows if samples]
     decoded = [_row(row, f"{row['data_source']}_greedy", 1, greedy=True) for row in rows if greedy]
@@ -65,7 +66,7 @@ def _row(
     }
 
 
-def _load(data: DictConfig, split: str) -> Rows:
+def _load(data: DictConfig, split: Literal["train", "test"]) -> Rows:
     try:
         if data.name == "gsm8k":
             return gsm8k.rows(split, data.path, template=data.template)

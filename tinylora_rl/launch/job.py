@@ -14,7 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.launch.datasets import prepare_datasets
 from tinylora_rl.launch.errors import EXIT_SIGNAL
-from tinylora_rl.launch.preflight import check_config, check_machine, check_model, check_slots, check_tracking
+from tinylora_rl.launch.preflight import (
+    check_config,
+    check_machine,
+    check_model,
+    check_slots,
+    check_tracking,
+)
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory
 from tinylora_rl.runs.figure import draw_reward
@@ -32,6 +38,9 @@ def run_job(config: DictConfig) -> int:
     start_s = time.monotonic()
     adapter = check_config(config)
     check_tracking(config)
+    config.run.dir = str(
+        Path(config.run.dir).expanduser().resolve()
+    )  # Ray's workers may stand elsewhere
     run = RunDirectory(Path(config.run.dir))
     run.path.mkdir(parents=True, exist_ok=True)
     num_train, num_test = prepare_datasets(config)
@@ -90,14 +99,18 @@ def _opening(
     num_parameters = adapter.num_parameters(num_modules=num_modules)
     return [
         f"model             {config.actor_rollout_ref.model.path}",
-        f"adapter           {num_parameters} numbers over {num_modules} modules: r={adapter.r} u={adapter.u} "
-        f"n_tie={adapter.n_tie} {adapter.tie_mode}, P {adapter.projection} std {adapter.std:.4f} seed {adapter.seed}, "
+        f"adapter           {num_parameters} numbers over {num_modules} modules: r={adapter.r} "
+        f"u={adapter.u} "
+        f"n_tie={adapter.n_tie} {adapter.tie_mode}, P {adapter.projection} std {adapter.std:.4f} "
+        f"seed {adapter.seed}, "
         f"S {adapter.svd_split}",
-        f"algorithm         GRPO, {config.data.train_batch_size} prompts x {config.actor_rollout_ref.rollout.n} samples, "
+        f"algorithm         GRPO, {config.data.train_batch_size} prompts x "
+        f"{config.actor_rollout_ref.rollout.n} samples, "
         f"{optim.optimizer} lr {optim.lr:g} decay {optim.weight_decay:g}, "
         f"TIS {correction.rollout_is} <= {correction.rollout_is_threshold}",
         f"data              {config.data.name}, {num_train} training and {num_test} held-out rows, "
-        f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} tokens",
+        f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} "
+        "tokens",
         f"reward            exact match, extractor {config.task.reward_extractor}",
         f"sync              {config.sync.mode}, {config.sync.dtype} {config.sync.rounding}",
     ]

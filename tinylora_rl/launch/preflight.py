@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
         )
     if config.actor_rollout_ref.actor.strategy not in ("fsdp", "fsdp2"):
         raise ConfigError(
-            f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy}: choose from fsdp2, fsdp"
+            f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy}: choose "
+            "from fsdp2, fsdp"
         )
     if config.trainer.device == "cpu" and config.actor_rollout_ref.actor.strategy == "fsdp":
         raise ConfigError(
@@ -63,7 +64,8 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
     samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
     if samples % num_ranks:
         raise ConfigError(
-            f"task.prompts_per_step={config.data.train_batch_size}: {samples} samples a step are no multiple of "
+            f"task.prompts_per_step={config.data.train_batch_size}: {samples} samples a step are "
+            "no multiple of "
             f"{num_ranks} ranks; change task.prompts_per_step or trainer.n_gpus_per_node"
         )
     return adapter
@@ -105,8 +107,10 @@ def check_slots(config: DictConfig) -> None:
     available = os.cpu_count() or 1 if slots is None else slots
     if available < needed:
         raise ConfigError(
-            f"ray_kwargs.ray_init.num_cpus={slots}: {available} CPU slots, verl needs {needed} here "
-            f"and would wait for ever; set ray_kwargs.ray_init.num_cpus={needed} or more (slots, not cores)"
+            f"ray_kwargs.ray_init.num_cpus={slots}: {available} CPU slots, verl needs {needed} "
+            "here "
+            f"and would wait for ever; set ray_kwargs.ray_init.num_cpus={needed} or more (slots, "
+            "not cores)"
         )
 
 
@@ -127,7 +131,8 @@ def check_machine(config: DictConfig) -> None:
             )
         if count < config.trainer.n_gpus_per_node:
             raise MachineError(
-                f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {count} GPUs are visible; "
+                f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {count} GPUs are "
+                "visible; "
                 f"set trainer.n_gpus_per_node={count}"
             )
     if device == "cpu":
@@ -147,7 +152,8 @@ def check_machine(config: DictConfig) -> None:
 
     if get_device_name() != device:
         raise MachineError(
-            f"platform={device}: verl sees {get_device_name()} here; use platform={get_device_name()}"
+            f"platform={device}: verl sees {get_device_name()} here; use "
+            f"platform={get_device_name()}"
         )
 
 
@@ -193,20 +199,22 @@ def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
     wanted = config.data.max_prompt_length + config.data.max_response_length
     if limit is not None and wanted > limit:
         raise ConfigError(
-            f"task.max_response_tokens={config.data.max_response_length}: prompt and response of {wanted} tokens exceed "
+            f"task.max_response_tokens={config.data.max_response_length}: prompt and response of "
+            f"{wanted} tokens exceed "
             f"the model's {limit}; use at most {limit - config.data.max_prompt_length}"
         )
-    targets = _checked("adapter", lambda _: find_targets(model, adapter), {})
-    _checked("adapter", lambda _: adapter.num_parameters(num_modules=len(targets)), {})
+    targets = _checked("adapter", lambda _: find_targets(model, adapter))
+    _checked("adapter", lambda _: adapter.num_parameters(num_modules=len(targets)))
     smallest = min(min(model.get_submodule(target.name).weight.shape) for target in targets)
     if adapter.r > smallest:
         raise ConfigError(
-            f"adapter.r={adapter.r}: the smallest adapted weight has rank {smallest}; use r <= {smallest}"
+            f"adapter.r={adapter.r}: the smallest adapted weight has rank {smallest}; use r <= "
+            f"{smallest}"
         )
     return len(targets)
 
 
-def _checked(group: str, check: Any, values: Mapping[Any, Any]) -> Any:
+def _checked(group: str, check: Callable[[Any], Any], values: Any = None) -> Any:
     try:
         return check(values)
     except (TypeError, ValueError) as error:

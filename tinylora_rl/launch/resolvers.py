@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 
 def config_dir() -> Path:
-    """The folder of our Hydra configuration: inside an installed package, beside it in a checkout."""
+    """The folder of our Hydra files: inside an installed package, beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -32,7 +34,7 @@ def verl_config_dir() -> Path:
 
 def register_resolvers() -> None:
     """`${...}` of the configuration resolve; call before Hydra composes."""
-    resolvers = {
+    resolvers: dict[str, Callable[..., Any]] = {
         "config_dir": lambda: str(config_dir()),
         "verl_config_dir": lambda: str(verl_config_dir()),
         "tiny_model_dir": _tiny_model_dir,
@@ -62,6 +64,6 @@ def _smallest(*values: int | None) -> int:
     return min(value for value in values if value is not None)
 
 
-def _hub_offline() -> str:
-    """Ray's workers look at the hub only if their parent may."""
-    return os.environ.get("HF_HUB_OFFLINE", "0")
+def _hub_offline(model_path: str) -> str:
+    """ "1" where the model is a folder: nothing then needs the hub, and looking for it takes time."""
+    return "1" if Path(model_path).is_dir() else os.environ.get("HF_HUB_OFFLINE", "0")

@@ -56,7 +56,8 @@ class MetricsFile:
             json.dumps({"step": int(step), **{key: _number(value) for key, value in data.items()}})
             + "\n"
         )
-        # One write of one line: a killed run leaves whole lines, and one torn at most at the very end.
+        # One write of one line: a killed run leaves whole lines, and one torn at most at the very
+        # end.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, line.encode())
@@ -65,7 +66,9 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The steps in `path` in order, one dictionary each; lines of one step (a resumed run) are merged."""
+    """The steps in `path` in order, one dictionary each; lines of one step (a resumed run) are
+    merged.
+    """
     steps: dict[int, dict[str, Any]] = {}
     for row in _rows(path):
         steps.setdefault(row["step"], {}).update(row)

@@ -20,7 +20,8 @@ def closing_summary(run: RunDirectory) -> list[str]:
     if (run.adapter / "manifest.json").is_file():
         manifest = json.loads((run.adapter / "manifest.json").read_text())
         lines.append(
-            f"trained numbers   {manifest['num_parameters']} ({manifest['payload_bytes']} bytes of payload)"
+            f"trained numbers   {manifest['num_parameters']} ({manifest['payload_bytes']} bytes of "
+            "payload)"
         )
     if trained:
         width = max(1, min(SMOOTHED_STEPS, len(trained) // 2))

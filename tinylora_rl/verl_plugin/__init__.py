@@ -1,1 +1,1 @@
-"""Everything that touches verl or vLLM: verl is extended through its own registries, never changed."""
+"""Everything that touches verl or vLLM. verl is extended through its registries, not changed."""

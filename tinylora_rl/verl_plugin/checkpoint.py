@@ -1,7 +1,9 @@
-"""What it takes to go on as if nothing had happened, in kilobytes: v, optimiser, scheduler, generators.
+"""What it takes to go on as if nothing had happened, in kilobytes: v, optimiser, scheduler,
+generators.
 
-verl saves the position in the data beside it (`data.pt`) and, last of all, the tracker file that names the
-newest step, so that a killed run resumes from its last complete checkpoint. The base is never saved.
+verl saves the position in the data beside it (`data.pt`) and, last of all, the tracker file that
+names the newest step, so that a killed run resumes from its last complete checkpoint. The base is
+never saved.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         manifest = artifact.read_manifest(path / ADAPTER_DIR)
         if manifest["config"] != self.adapter.config.to_dict():
             raise ValueError(
-                f"{path}: was saved with adapter {manifest['config']}, this run has {self.adapter.config.to_dict()}; "
+                f"{path}: was saved with adapter {manifest['config']}, this run has "
+                f"{self.adapter.config.to_dict()}; "
                 "resume with the same adapter, or start a new run directory"
             )
         if self.rank == 0:
@@ -111,7 +114,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         saved_ranks = len({key.split(".")[1] for key in tensors if key.startswith("rng.")})
         if saved_ranks != self.world_size:
             raise ValueError(
-                f"{path}: was saved by {saved_ranks} ranks, this run has {self.world_size}; use as many"
+                f"{path}: was saved by {saved_ranks} ranks, this run has {self.world_size}; use as "
+                "many"
             )
         v = self.adapter.v
         v.data.copy_(read_vector(path / ADAPTER_DIR))
@@ -142,12 +146,13 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
 
 def _rng_state() -> dict[str, torch.Tensor]:
     version, internal, gauss = random.getstate()
-    assert version == 3 and gauss is None, "nobody here draws from random.gauss"
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    assert version == 3
+    assert gauss is None, "nobody here draws from random.gauss"
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor(internal, dtype=torch.int64),
-        "numpy_keys": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
         "numpy_position": torch.tensor([position, has_gauss], dtype=torch.int64),
         "numpy_gauss": torch.tensor([cached], dtype=torch.float64),
     }

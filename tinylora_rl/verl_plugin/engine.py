@@ -1,7 +1,7 @@
 """verl's FSDP engine with a TinyLoRA adapter: frozen sharded base, replicated fp32 v.
 
-Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units; what FSDP
-would do for a parameter of its own (average the gradient, clip, step) happens here by hand.
+Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units; what
+FSDP would do for a parameter of its own (average the gradient, clip, step) happens here by hand.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         strategy = self.engine_config.strategy
         if strategy == "fsdp" and get_device_name() == "cpu":
             raise ValueError(
-                "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use actor.strategy=fsdp2"
+                "actor.strategy=fsdp: torch's FSDP1 synchronises no CPU module; use "
+                "actor.strategy=fsdp2"
             )
         precision = self.engine_config.mixed_precision or {}
         if precision.get("param_dtype") in ("fp16", "float16"):
             raise ValueError(
-                "mixed_precision.param_dtype=fp16: v is fp32 and no loss scaler knows it; use bf16 or fp32"
+                "mixed_precision.param_dtype=fp16: v is fp32 and no loss scaler knows it; use bf16 "
+                "or fp32"
             )
 
     def _build_module(self) -> torch.nn.Module:
@@ -135,7 +137,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return float(grad_norm)
 
     def _metrics(self) -> dict[str, list[float]]:
-        """`tinylora/*` after an update, as lists: verl concatenates and averages them over ranks."""
+        """`tinylora/*` after an update, as lists: verl averages them over ranks."""
         v = self.adapter.v.detach()
         metrics = {
             "tinylora/v_norm": float(v.norm()),
@@ -156,7 +158,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     def get_per_tensor_param(
         self, **kwargs: Any
     ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], None]:
-        """The merged policy, (Hugging Face name, tensor in the sampler's dtype), one tensor at a time.
+        """The merged policy, (Hugging Face name, tensor in the sampler's dtype), one tensor at a
+        time.
 
         All ranks must consume it together: each full tensor is gathered from its shards.
         """

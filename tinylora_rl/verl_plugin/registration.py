@@ -2,7 +2,8 @@
 
 The engine, the rollout, the worker and the trainer are heavy; they register where they are defined,
 in the only processes that use them. Their names are ours alone (`model_type: tinylora`,
-`rollout.name: vllm_tinylora`), so that a missing registration is an error and never stock behaviour.
+`rollout.name: vllm_tinylora`), so that a missing registration is an error and never stock
+behaviour.
 """
 
 from __future__ import annotations
@@ -63,5 +64,6 @@ def check_registration() -> None:
 
     if PlatformRegistry.get("cpu") is None:
         raise RuntimeError(
-            "verl loaded no tinylora_rl plugin; unset VERL_USE_EXTERNAL_PLUGINS, or add tinylora_rl to it"
+            "verl loaded no tinylora_rl plugin; unset VERL_USE_EXTERNAL_PLUGINS, or add "
+            "tinylora_rl to it"
         )

@@ -1,8 +1,8 @@
 """How our part of the configuration travels inside verl.
 
-verl builds `actor_rollout_ref.model` as an HFModelConfig in several processes and refuses keys it does
-not know; `model.lora` is a free dictionary that reaches them all. The user's face is the groups
-`adapter` and `sync`; `configs/train.yaml` interpolates them into `model.lora.tinylora`.
+verl builds `actor_rollout_ref.model` as an HFModelConfig in several processes and refuses keys it
+does not know; `model.lora` is a free dictionary that reaches them all. The user's face is the
+groups `adapter` and `sync`; `configs/train.yaml` interpolates them into `model.lora.tinylora`.
 """
 
 from __future__ import annotations
@@ -70,4 +70,5 @@ def sync_config(lora: Mapping[str, Any]) -> SyncConfig:
 def _plain(node: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node)
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return dict(plain)

@@ -1,7 +1,7 @@
 """verl's synchronous GRPO trainer, with what a TinyLoRA run needs around each step.
 
-The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync with a
-deadline and an answer, metrics, and the adapter beside the newest checkpoint.
+The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync
+with a deadline and an answer, metrics, and the adapter beside the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class TinyLoraTrainer(PPOTrainerSync):
         acknowledged = {int(result["sync/policy_version"]) for result in results}
         if acknowledged != {version}:
             raise SyncError(
-                f"policy version {version} was sent, versions {sorted(acknowledged)} were acknowledged"
+                f"policy version {version} was sent, versions {sorted(acknowledged)} were "
+                "acknowledged"
             )
         self._pending_sync_metrics = {
             "sync/seconds": max(result["sync/seconds"] for result in results),
@@ -152,7 +153,7 @@ class TinyLoraTrainer(PPOTrainerSync):
 
 
 class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
-    """verl's task runner; being defined here, it brings the registrations above into its process."""
+    """verl's task runner; defined here, it brings the registrations into its process."""
 
 
 TinyLoraTaskRunner = ray.remote(_TinyLoraTaskRunner)
@@ -165,7 +166,9 @@ def _sample_key(key: str) -> tuple[str, int, int]:
 
 
 def _reward_metrics(batch: Any) -> dict[str, float]:
-    """`reward/*`: the mean of every number the reward function returned, over the samples of the step."""
+    """`reward/*`: the mean of every number the reward function returned, over the samples of the
+    step.
+    """
     keys = [
         key
         for key, tag in zip(batch.keys, batch.tags, strict=True)

@@ -19,8 +19,8 @@ class TinyLoraTrainingWorker(TrainingWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if get_device_name() == "cpu" and not dist.is_initialized():
-            # verl 0.9.1 asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is
-            # the CPU itself; it leaves a group alone that exists already.
+            # verl 0.9.1 asks for "cpu:gloo,<device>:<backend>", which torch refuses where the
+            # device is the CPU itself; it leaves a group alone that exists already.
             dist.init_process_group(
                 backend="cpu:gloo",
                 rank=int(os.environ["RANK"]),

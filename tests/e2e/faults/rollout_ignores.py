@@ -1,19 +1,19 @@
-"""The rollout worker counts what it is sent, acknowledges it, and goes on sampling from the base model.
+"""The rollout worker counts and acknowledges what it is sent, and goes on sampling from the base.
 
 No receipt can show this: only comparing the sampler's log-probs with the actor's does.
 """
 
+from tests.e2e.faults import use_in_rollout
 from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
 
-_load = TinyLoraWorkerExtension._update_weights
+
+class Ignores(TinyLoraWorkerExtension):
+    def _update_weights(self, weights, **kwargs):
+        if self._loading_version == 0:
+            super()._update_weights(weights, **kwargs)
+            return
+        for name, tensor in weights:
+            self._stream_checksum.add(name, tensor)
 
 
-def _ignore_later(self, weights, **kwargs):
-    if self._loading_version == 0:
-        _load(self, weights, **kwargs)
-        return
-    for name, tensor in weights:
-        self._stream_checksum.add(name, tensor)
-
-
-TinyLoraWorkerExtension._update_weights = _ignore_later
+use_in_rollout(Ignores)

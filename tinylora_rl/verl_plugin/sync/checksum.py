@@ -1,8 +1,8 @@
 """A checksum of named tensors that both ends compute on the device, in one pass, in any order.
 
-Not a cryptographic digest: it detects what goes wrong in a sync (a missing, stale, doubled, permuted or
-corrupted tensor), at the speed of memory. All arithmetic is integer, modulo 2^64, hence exact and
-independent of the order of reduction.
+Not a cryptographic digest: it detects what goes wrong in a sync (a missing, stale, doubled,
+permuted or corrupted tensor), at the speed of memory. All arithmetic is integer, modulo 2^64, hence
+exact and independent of the order of reduction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class StreamChecksum:
 
 
 def _content(tensor: torch.Tensor) -> int:
-    """Sum of word_i * (2 i + 1) over the tensor's words, modulo 2^64; every position has its own odd weight."""
+    """Sum of word_i * (2 i + 1) over the tensor's words, modulo 2^64; every position has its own
+    odd weight.
+    """
     flat = tensor.detach().contiguous().view(-1)
     words = flat.view(
         {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]

@@ -1,8 +1,9 @@
-"""Sends that end: verl's bucketed weight sender waits for its receiver without limit, ours does not.
+"""Sends that end: verl's bucketed weight sender waits for its receiver without limit, ours does
+not.
 
-Upstream: verl 0.9.1, workers/rollout/vllm_rollout/bucketed_weight_transfer.py. When a rollout worker raises
-while it loads a bucket, it closes its socket unanswered, and the sender stays in `socket.recv()` for ever.
-Remove when verl's sender takes a deadline.
+Upstream: verl 0.9.1, workers/rollout/vllm_rollout/bucketed_weight_transfer.py. When a rollout
+worker raises while it loads a bucket, it closes its socket unanswered, and the sender stays in
+`socket.recv()` for ever. Remove when verl's sender takes a deadline.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class DeadlineWeightSender(BucketedWeightSender):
     def __init__(self, *, check: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._check = check
+
+    socket: Any
 
     def _init_socket(self) -> None:
         super()._init_socket()

@@ -1,7 +1,7 @@
 """The rollout `vllm_tinylora`: verl's vLLM rollout, whose workers acknowledge every sync.
 
-Two ends: `TinyLoraServerAdapter` sits in the trainer's worker and sends; `TinyLoraHttpServer` is the Ray actor
-around the vLLM engine. Importing this module registers both.
+Two ends: `TinyLoraServerAdapter` sits in the trainer's worker and sends; `TinyLoraHttpServer` is
+the Ray actor around the vLLM engine. Importing this module registers both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TinyLoraHttpServer(vLLMHttpServer):
         return EXTENSION
 
     async def policy_receipts(self) -> list[dict[str, Any]]:
-        """One receipt per vLLM worker of this server (verl's `collective_rpc` drops the answers)."""
+        """One receipt per vLLM worker here (verl's `collective_rpc` drops the answers)."""
         return await self.engine.collective_rpc("policy_receipt")
 
 
@@ -64,7 +64,8 @@ class TinyLoraServerAdapter(ServerAdapter):
         wire_format: str = "named_tensors",
         **kwargs: Any,
     ) -> None:
-        """Every vLLM worker of this replica holds `weights` as policy version `global_steps`, and said so.
+        """Every vLLM worker of this replica holds `weights` as policy version `global_steps`, and
+        said so.
 
         Raises:
             SyncError: a worker failed, stayed silent beyond `sync.deadline_s`, or holds another
@@ -126,7 +127,8 @@ def check_receipts(
         held = (receipt["policy_version"], receipt["checksum"])
         if held != (policy_version, checksum):
             raise SyncError(
-                f"rollout worker {receipt['worker']} holds policy version {held[0]} with checksum {held[1]}, "
+                f"rollout worker {receipt['worker']} holds policy version {held[0]} with checksum "
+                f"{held[1]}, "
                 f"the trainer sent version {policy_version} with checksum {checksum}"
             )
 
@@ -149,15 +151,20 @@ async def _within(reference: ray.ObjectRef, deadline: Deadline, what: str) -> An
         deadline.check()
         raise
     except ray.exceptions.RayError as error:
-        raise SyncError(f"{what} failed: {error}") from error
+        raise SyncError(f"{what} failed: {_reason(error)}") from error
 
 
 def _raise_failure(reference: ray.ObjectRef, what: str) -> None:
-    """If the worker's load ended in an error, raise it; if it ended well, its answer is on the way."""
+    """If the load ended in an error, raise it; if it ended well, its answer is on the way."""
     try:
         ray.get(reference)
     except ray.exceptions.RayError as error:
-        raise SyncError(f"{what} failed in the rollout worker: {error}") from error
+        raise SyncError(f"{what} failed in the rollout worker: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error from another process: its type and message, without the traceback."""
+    return str(error).strip().splitlines()[-1].strip()
 
 
 _ROLLOUT_REGISTRY[ROLLOUT_NAME, "async"] = f"{__name__}.{TinyLoraServerAdapter.__name__}"

@@ -14,7 +14,7 @@ from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 
 
 class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
-    """vLLM mixes this into its worker class (`worker_extension_cls`), before the model is loaded."""
+    """Mixed into vLLM's worker class (`worker_extension_cls`) before the model is loaded."""
 
     def __new__(cls, **kwargs: Any) -> TinyLoraWorkerExtension:
         if get_device_name() == "cpu":
@@ -22,15 +22,15 @@ class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
         return super().__new__(cls, **kwargs)
 
     def load_policy(self, policy_version: int | None, **kwargs: Any) -> None:
-        """The policy of that version is received, loaded and post-processed; only then is it held."""
+        """That policy is received, loaded and post-processed; only then is it held."""
         self._held_policy: dict[str, Any] | None = None
         self._loading_version = policy_version
         self._stream_checksum = StreamChecksum()
         try:
             self.update_weights_from_ipc(**kwargs)
         except BufferError as error:
-            # verl's receiver cannot close its shared memory while a failed load still holds views of
-            # it, and that error hides the one that matters
+            # verl's receiver cannot close its shared memory while a failed load still holds views
+            # of it, and that error hides the one that matters
             raise error.__context__ or error from None
         self._held_policy = {
             "policy_version": policy_version,

@@ -19,6 +19,7 @@ SMALL = (
     "+recipe=arithmetic_cpu",
     "task.prompts_per_step=8",
     "task.samples_per_prompt=4",
+    "actor_rollout_ref.rollout.agent.num_workers=1",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
     "actor_rollout_ref.actor.optim.lr=0.02",

@@ -72,6 +72,7 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
         use_reference_policy=need_reference_policy(config),
         use_critic=need_critic(config),
     )
+    os.environ.setdefault("WANDB_DIR", str(run.path))  # else W&B writes where the command was given
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     print(

@@ -65,5 +65,5 @@ def _smallest(*values: int | None) -> int:
 
 
 def _hub_offline(model_path: str) -> str:
-    """ "1" where the model is a folder: nothing then needs the hub, and looking for it takes time."""
+    """A 1 where the model is a folder: nothing needs the hub, and looking for it takes time."""
     return "1" if Path(model_path).is_dir() else os.environ.get("HF_HUB_OFFLINE", "0")

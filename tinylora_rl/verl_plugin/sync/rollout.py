@@ -163,7 +163,7 @@ def _raise_failure(reference: ray.ObjectRef, what: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error from another process: its type and message, without the traceback."""
+    """The last line of an error from another process: type and message, no traceback."""
     return str(error).strip().splitlines()[-1].strip()
 
 

@@ -25,13 +25,17 @@ done
 "$python" -c 'import ensurepip, venv' 2>/dev/null || die "$python cannot make environments; Debian: apt-get install python3-venv"
 
 stamp=$venv/.setup
-wanted="$platform $extra $(cat requirements/*.txt pyproject.toml | cksum)"
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-    exit 0
+pins=$(cat requirements/*.txt pyproject.toml | cksum)
+if [ -f "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    case "$(cat "$stamp")" in
+    "$platform $extra $pins" | "$platform dev $pins") exit 0 ;;
+    "$platform "*) ;;
+    *) die "$venv holds another platform's packages, which overlap with these; use another folder, or make clean" ;;
+    esac
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv || die "pip could not install uv: see above"
+"$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9' || die "pip could not install uv: see above"
 
 set -- -r "requirements/$platform.txt"
 [ -z "$extra" ] || set -- "$@" -r "requirements/$extra.txt"
@@ -55,4 +59,4 @@ echo "setup: installing requirements/$platform.txt${extra:+ and requirements/$ex
     die "the pins could not be installed: see above"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e . ||
     die "this package could not be installed: see above"
-printf '%s' "$wanted" >"$stamp"
+printf '%s %s %s' "$platform" "$extra" "$pins" >"$stamp"

@@ -50,6 +50,17 @@ def test_survival_shows_the_dead_zone_of_bf16():
     assert shares[1e-1, "stochastic"] == pytest.approx(1, abs=0.1)
 
 
+def test_survival_counts_the_updates_rounding_and_not_the_bases():
+    """An fp32 base that the sampler holds in bf16 loses more in its own rounding than in dW's."""
+    model = small_model(dtype=torch.float32)
+    adapter = inject(model, TinyLoraConfig())
+    adapter.v.data.fill_(0.3)
+    survival = Survival()
+    weights = model.state_dict().items()
+    list(adapter.merge(weights, dtype=torch.bfloat16, survival=survival))
+    assert survival.share == pytest.approx(1, abs=0.05)
+
+
 def test_stochastic_merges_repeat_by_seed_and_differ_without():
     model = small_model(dtype=torch.bfloat16)
     adapter = inject(model, TinyLoraConfig())

@@ -98,6 +98,16 @@ def test_values_that_are_not_finite_are_not_written(tmp_path):
     assert not (tmp_path / "adapter").exists()
 
 
+def test_a_writer_killed_between_its_renames_loses_nothing(tmp_path):
+    target = tmp_path / "target"
+    with replacing_directory(target) as fresh:
+        (fresh / "a").write_text("good")
+    target.rename(tmp_path / ".target.old")  # what the kill leaves
+    with pytest.raises(OSError, match="disk full"), replacing_directory(target):
+        raise OSError("disk full")
+    assert (target / "a").read_text() == "good"
+
+
 def test_a_writer_that_fails_leaves_the_old_directory(tmp_path):
     target = tmp_path / "target"
     with replacing_directory(target) as fresh:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -76,6 +77,42 @@ def test_the_run_directory_is_complete(undisturbed):
     assert "trained numbers   13 (52 bytes of payload)" in undisturbed.console
 
 
+def ray_processes() -> set[int]:
+    names = ("raylet", "gcs_server", "ray::", "VLLM::")
+    return {
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(name in " ".join(process.info["cmdline"] or []) for name in names)
+    }
+
+
+def test_a_signal_ends_the_run_with_75_and_leaves_no_process_behind(tmp_path):
+    before = ray_processes()
+    process = subprocess.Popen(
+        command(tmp_path, *SMALL),
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "starting Ray" in line:
+            break
+    deadline_s = time.monotonic() + 120
+    while "TaskRunner" not in (tmp_path / "log.txt").read_text():  # Ray and verl are really up
+        assert time.monotonic() < deadline_s
+        time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    deadline_s = time.monotonic() + 30
+    while (left := ray_processes() - before) and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+    assert not left
+
+
 def test_killed_between_steps_and_resumed_it_ends_at_the_same_v(undisturbed, tmp_path):
     overrides = (*SMALL, f"trainer.total_training_steps={NUM_STEPS}")
     process = subprocess.Popen(
@@ -88,7 +125,7 @@ def test_killed_between_steps_and_resumed_it_ends_at_the_same_v(undisturbed, tmp
     )
     first_step = tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt"
     deadline_s = time.monotonic() + 400
-    while not first_step.exists():
+    while not (first_step.exists() and first_step.read_text()):
         assert process.poll() is None, "the run ended before its first checkpoint"
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -100,7 +137,8 @@ def test_killed_between_steps_and_resumed_it_ends_at_the_same_v(undisturbed, tmp
     resumed = train(tmp_path, *overrides)
     assert resumed.code == 0, story(resumed)
     assert f"step    {NUM_STEPS}/{NUM_STEPS}" in resumed.console
-    assert sorted(resumed.steps)[-1] == NUM_STEPS
+    # the line of the step that the kill interrupted after its checkpoint may be missing, no other
+    assert set(resumed.steps) >= set(range(1, NUM_STEPS + 1)) - {killed_at}
     ours, true = (
         load_file(str(finished.run.adapter / "adapter.safetensors"))["v"]
         for finished in (resumed, undisturbed)

@@ -70,6 +70,13 @@ def model_without_tokenizer(tmp_path):
         (["actor_rollout_ref.actor.strategy=fsdp"], "torch's FSDP1 needs CUDA; use fsdp2"),
         (["actor_rollout_ref.model.model_type=language_model"], "a TinyLoRA run needs tinylora"),
         (["trainer.n_gpus_per_node=3"], "128 samples a step are no multiple of 3 ranks"),
+        (["trainer.max_actor_ckpt_to_keep=1"], "use 2 or more, or null"),
+        (
+            ["actor_rollout_ref.rollout.data_parallel_size=2"],
+            "rollout.data_parallel_size=2: the weight sync does not reach such workers",
+        ),
+        (["actor_rollout_ref.actor.optim.optimizer=SGD"], "optimizer=torch.optim.SGD: checkpoints"),
+        (["actor_rollout_ref.actor.use_dynamic_bsz=false"], "verl refuses the configuration"),
         (["task.prompts_per_step=4096"], "2048 training rows are fewer than one batch"),
         (["trainer.logger=[console,wandb]"], "WANDB_MODE=offline"),
     ],
@@ -113,6 +120,17 @@ def test_a_disabled_plugin_exits_with_3(tmp_path):
     code, line = attempt(tmp_path, VERL_USE_EXTERNAL_PLUGINS="none")
     assert "unset VERL_USE_EXTERNAL_PLUGINS" in line
     assert code == 3
+
+
+def test_a_run_directory_in_use_exits_with_2(tmp_path):
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, line = attempt(tmp_path)
+    assert "another run is writing there" in line
+    assert code == 2
 
 
 def test_cuda_without_a_gpu_exits_with_3(tmp_path):

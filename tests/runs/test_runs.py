@@ -49,6 +49,14 @@ def test_lines_of_one_step_are_merged_and_a_torn_line_is_passed_over(run):
     assert all(json.loads(line) for line in run.metrics.read_text().splitlines()[:-1])
 
 
+def test_a_torn_line_does_not_swallow_the_next_and_nothing_is_nan(run):
+    with run.metrics.open("a") as file:
+        file.write('{"step": 5, "critic/sc')
+    MetricsFile(run.metrics).log({"reward/score": 0.5, "sync/survival": float("nan")}, 6)
+    assert read_metrics(run.metrics)[-1] == {"step": 6, "reward/score": 0.5, "sync/survival": None}
+    assert "NaN" not in run.metrics.read_text()
+
+
 def test_a_step_is_one_line(run):
     rows = read_metrics(run.metrics)
     assert (

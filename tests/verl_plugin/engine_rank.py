@@ -26,29 +26,38 @@ def build_engine(spec: dict):
     from tinylora_rl.verl_plugin.engine import TinyLoraEngine
     from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
+    dtype = spec.get("dtype", "fp32")
+    adapter = {"adapter": spec["adapter"], "sync": {"dtype": "float32"}}
     model_config = HFModelConfig(
         path=spec["model"],
         model_type=MODEL_TYPE,
-        lora={
-            "rank": 2,
-            "merge": True,
-            "tinylora": {"adapter": spec["adapter"], "sync": {"dtype": "float32"}},
-        },
+        lora={"rank": 2, "merge": True, "tinylora": adapter},
         override_config={"attn_implementation": "sdpa"},
         use_remove_padding=False,
-        enable_gradient_checkpointing=False,
+        enable_gradient_checkpointing=spec.get("checkpointing", False),
     )
     engine_config = FSDPEngineConfig(
         strategy=spec["strategy"],
-        model_dtype="fp32",
-        mixed_precision={"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+        model_dtype=dtype,
+        mixed_precision={"param_dtype": dtype, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+        reshard_after_forward=spec.get("reshard_after_forward", True),
+        param_offload=spec.get("offload", False),
+        optimizer_offload=spec.get("offload", False),
         use_torch_compile=False,
         use_dynamic_bsz=True,
         max_token_len_per_gpu=64,  # several micro-batches a rank
         infer_max_token_len_per_gpu=64,
     )
     optimizer_config = FSDPOptimizerConfig(
-        lr=0.01, optimizer="Adam", weight_decay=0.0, clip_grad=1.0, total_training_steps=10
+        lr=0.01,
+        optimizer="Adam",
+        weight_decay=0.0,
+        clip_grad=1.0,
+        # a rate that moves: a resume that forgets it shows
+        lr_scheduler_type="cosine",
+        lr_warmup_steps=2,
+        total_training_steps=10,
+        zero_indexed_step=False,
     )
     engine = TinyLoraEngine(model_config, engine_config, optimizer_config, CheckpointConfig())
     engine.initialize()

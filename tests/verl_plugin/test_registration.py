@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from tinylora_rl.verl_plugin.registration import check_registration
@@ -32,6 +33,23 @@ def test_the_platform_is_the_machines_and_not_a_fallback():
     assert result.stdout.split() == (
         ["cpu", "GPU", "gloo"] if NO_GPU else ["cuda", "GPU", "nccl"]
     ), result.stderr
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torch is built for CUDA here")
+def test_a_gpu_that_only_nvidia_smi_sees_does_not_mislead_a_cpu_build(tmp_path):
+    """verl takes a working nvidia-smi for a usable GPU."""
+    import os
+
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\nexit 0\n")
+    command.chmod(0o755)
+    result = run(
+        "import verl; from verl.utils.device import get_device_name;"
+        "from importlib.metadata import version;"
+        "print(get_device_name(), 'cpu' in version('vllm'))",
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+    )
+    assert result.stdout.split() == ["cpu", "True"], result.stderr
 
 
 def test_registration_is_visible():

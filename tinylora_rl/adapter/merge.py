@@ -21,15 +21,17 @@ ROUNDINGS = ("nearest", "stochastic")
 class Survival:
     """How much of the update is left after rounding to the sampler's dtype.
 
-    The share is <W' - W, dW> / <dW, dW> over all tensors merged so far: 1 when nothing is lost, 0
-    when every entry rounded back to the base (bf16's dead zone), NaN while dW is zero.
+    The share is <W' - round(W), dW> / <dW, dW> over all tensors merged so far: 1 when nothing is
+    lost, 0 when every entry rounded back to the base (bf16's dead zone), NaN while dW is zero.
     """
 
     kept: torch.Tensor | float = 0.0
     total: torch.Tensor | float = 0.0
 
     def add(self, merged_OI: torch.Tensor, base_OI: torch.Tensor, delta_OI: torch.Tensor) -> None:
-        moved_OI = merged_OI.to(torch.float32) - base_OI.to(torch.float32)
+        # against the base as the sampler would hold it, so that only the update's rounding counts
+        rounded_OI = base_OI.to(merged_OI.dtype)
+        moved_OI = merged_OI.to(torch.float32) - rounded_OI.to(torch.float32)
         self.kept = self.kept + torch.sum(moved_OI * delta_OI)
         self.total = self.total + torch.sum(delta_OI * delta_OI)
 

@@ -22,6 +22,8 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh, stale = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
+    if not directory.exists() and stale.exists():
+        os.replace(stale, directory)  # a writer was killed between its two renames
     for leftover in (fresh, stale):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir()
@@ -38,8 +40,13 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as JSON in `path`, atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """`path` holds `text`, or what it held before."""
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(text, encoding="utf-8")
     _sync(fresh)
     os.replace(fresh, path)
 

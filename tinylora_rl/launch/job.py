@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
@@ -12,14 +15,16 @@ from typing import NoReturn, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.artifact.atomic import write_text
 from tinylora_rl.launch.datasets import prepare_datasets
-from tinylora_rl.launch.errors import EXIT_SIGNAL
+from tinylora_rl.launch.errors import EXIT_SIGNAL, ConfigError
 from tinylora_rl.launch.preflight import (
     check_config,
     check_machine,
     check_model,
     check_slots,
     check_tracking,
+    check_verl,
 )
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory
@@ -34,61 +39,72 @@ def run_job(config: DictConfig) -> int:
 
     Raises:
         ConfigError, MachineError: before anything expensive was started.
+        SystemExit: with EXIT_SIGNAL, on SIGTERM and SIGINT.
     """
     start_s = time.monotonic()
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     adapter = check_config(config)
     check_tracking(config)
-    config.run.dir = str(
-        Path(config.run.dir).expanduser().resolve()
-    )  # Ray's workers may stand elsewhere
+    # absolute, because Ray's workers may stand elsewhere
+    config.run.dir = str(Path(config.run.dir).expanduser().resolve())
     run = RunDirectory(Path(config.run.dir))
-    run.path.mkdir(parents=True, exist_ok=True)
-    num_train, num_test = prepare_datasets(config)
-    print(f"run directory     {run.path}", flush=True)
-    with library_noise_to(run.log) as console:
-        check_machine(config)
-        check_slots(config)
-        num_modules = check_model(config, adapter)
-        OmegaConf.resolve(config)
-        run.config.write_text(OmegaConf.to_yaml(config))
-        for line in _opening(config, adapter, num_modules, num_train, num_test):
-            print(line, file=console)
-        code = _train(config, run, console, start_s)
-    for line in ["", *closing_summary(run)]:
-        print(line)
-    return code
+    with _exclusive(run):
+        num_train, num_test = prepare_datasets(config)
+        print(f"run directory     {run.path}", flush=True)
+        try:
+            with library_noise_to(run.log) as console:
+                check_machine(config)
+                check_slots(config)
+                num_modules = check_model(config, adapter)
+                OmegaConf.resolve(config)
+                check_verl(config)
+                write_text(run.config, OmegaConf.to_yaml(config))
+                for line in _opening(config, adapter, num_modules, num_train, num_test):
+                    print(line, file=console)
+                return _train(config, run, console, start_s)
+        finally:
+            for line in closing_summary(run):
+                print(line)
 
 
 def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: float) -> int:
     import ray
     from verl.trainer.main_ppo import run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
 
     from tinylora_rl.verl_plugin.trainer import TinyLoraTaskRunner
 
-    validate_config(
-        config=config,
-        use_reference_policy=need_reference_policy(config),
-        use_critic=need_critic(config),
-    )
-    os.environ.setdefault("WANDB_DIR", str(run.path))  # else W&B writes where the command was given
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    print(
-        f"checked in        {time.monotonic() - start_s:.0f} s; starting Ray, actor and vLLM ...",
-        file=console,
-    )
+    # else W&B writes where the command was given
+    os.environ.setdefault("WANDB_DIR", str(run.path))
+    seconds = time.monotonic() - start_s
+    print(f"checked in        {seconds:.0f} s; starting Ray, actor and vLLM ...", file=console)
     try:
         with ProgressLines(run.metrics, console, config.trainer.total_training_steps):
             run_ppo(config, task_runner_class=TinyLoraTaskRunner)
     except ray.exceptions.RayError as error:
-        print(f"the run failed: {_cause(error)}\nthe whole story is in {run.log}", file=console)
+        print(
+            f"the run failed: {_cause(error)}\nthe whole story is in {run.log}",
+            file=console,
+        )
         return EXIT_FAILED
     finally:
         ray.shutdown()
         draw_reward(run.metrics, run.figure, title=config.trainer.experiment_name)
     return 0
+
+
+@contextmanager
+def _exclusive(run: RunDirectory) -> Iterator[None]:
+    """No other run writes into this directory; the lock ends with the process, however it ends."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    with (run.path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"run.dir={run.path}: another run is writing there; wait for it, or give another"
+            ) from None
+        yield
 
 
 def _opening(

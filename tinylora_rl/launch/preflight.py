@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,31 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
         raise ConfigError(
             "actor_rollout_ref.actor.strategy=fsdp: torch's FSDP1 needs CUDA; use fsdp2"
         )
+    if config.trainer.max_actor_ckpt_to_keep == 1:
+        raise ConfigError(
+            "trainer.max_actor_ckpt_to_keep=1: verl removes the old checkpoint before the new one "
+            "is complete; use 2 or more, or null"
+        )
+    optim = config.actor_rollout_ref.actor.optim
+    if optim.optimizer not in ("Adam", "AdamW") or optim.optimizer_impl != "torch.optim":
+        raise ConfigError(
+            f"actor_rollout_ref.actor.optim.optimizer={optim.optimizer_impl}.{optim.optimizer}: "
+            "checkpoints hold the state of torch.optim.Adam and AdamW; use one of them"
+        )
+    rollout = config.actor_rollout_ref.rollout
+    for key in ("pipeline_model_parallel_size", "data_parallel_size"):
+        if rollout[key] != 1:
+            raise ConfigError(
+                f"actor_rollout_ref.rollout.{key}={rollout[key]}: the weight sync does not reach "
+                "such workers; use 1 (more replicas serve more prompts)"
+            )
     num_ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    if num_ranks % rollout.tensor_model_parallel_size:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size="
+            f"{rollout.tensor_model_parallel_size}: does not divide the {num_ranks} ranks"
+        )
+    samples = config.data.train_batch_size * rollout.n
     if samples % num_ranks:
         raise ConfigError(
             f"task.prompts_per_step={config.data.train_batch_size}: {samples} samples a step are "
@@ -123,17 +147,26 @@ def check_machine(config: DictConfig) -> None:
     import torch
 
     device = config.trainer.device
-    if device == "cuda" and not os.environ.get("RAY_ADDRESS"):
+    if device == "cpu" and os.environ.get("RAY_ADDRESS"):
+        raise MachineError("RAY_ADDRESS: platform=cpu starts its own Ray; unset RAY_ADDRESS")
+    if device == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
             raise MachineError(
-                "platform=cuda: no GPU is visible here; use platform=cpu, or install the gpu extra"
+                "platform=cuda: no GPU is visible here; use platform=cpu, or start from a GPU node "
+                "with the gpu extra installed"
             )
-        if count < config.trainer.n_gpus_per_node:
+        if count < config.trainer.n_gpus_per_node and not os.environ.get("RAY_ADDRESS"):
             raise MachineError(
                 f"trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: {count} GPUs are "
-                "visible; "
-                f"set trainer.n_gpus_per_node={count}"
+                f"visible; set trainer.n_gpus_per_node={count}"
+            )
+        attention = config.actor_rollout_ref.model.override_config.get("attn_implementation")
+        if attention in (None, "flash_attention_2") and find_spec("flash_attn") is None:
+            raise MachineError(
+                "flash_attn: not installed, and verl's packed sequences need it; compile it as "
+                "docker/Dockerfile.gpu does, or set model.use_remove_padding=false and "
+                "+model.override_config.attn_implementation=sdpa under actor_rollout_ref"
             )
     if device == "cpu":
         shm = Path("/dev/shm")
@@ -155,6 +188,25 @@ def check_machine(config: DictConfig) -> None:
             f"platform={device}: verl sees {get_device_name()} here; use "
             f"platform={get_device_name()}"
         )
+
+
+def check_verl(config: DictConfig) -> None:
+    """verl's own checks of the configuration pass.
+
+    Raises:
+        ConfigError: with what verl says.
+    """
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    try:
+        validate_config(
+            config=config,
+            use_reference_policy=need_reference_policy(config),
+            use_critic=need_critic(config),
+        )
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ConfigError(f"verl refuses the configuration: {_first_line(error)}") from error
 
 
 def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:

@@ -61,7 +61,7 @@ def _recipe_name(default: str) -> str:
 
 
 def _smallest(*values: int | None) -> int:
-    return min(value for value in values if value is not None)
+    return min(value for value in values if value is not None)  # the task always states one
 
 
 def _hub_offline(model_path: str) -> str:

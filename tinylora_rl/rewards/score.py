@@ -1,8 +1,8 @@
 """The reward verl calls: 1.0 for the right answer where the chosen extractor finds it, else 0.0.
 
-    reward.custom_reward_function.path=pkg://tinylora_rl.rewards
+    reward.custom_reward_function.path=pkg://tinylora_rl.rewards.score
     reward.custom_reward_function.name=compute_score
-    +reward.custom_reward_function.reward_kwargs.extractor=strict
+    reward.custom_reward_function.reward_kwargs.extractor=strict
 
 verl's reward managers take `score` as the reward and put every key of the dict into the batch, one
 numpy array per key. The keys are read off the first sample, so all samples must have the same.

@@ -88,7 +88,7 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
         ("tinylora/v_norm", "|v|", ".4f"),
         ("timing_s/step", "", ".1f"),
     ):
-        if key in row:
+        if row.get(key) is not None:
             parts.append(
                 f"{label} {row[key]:{form}}".strip() + (" s" if key.startswith("timing") else "")
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,14 +51,14 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("a") as file:
+                file.write("\n")  # a killed run's torn line must not swallow the next
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
-        line = (
-            json.dumps({"step": int(step), **{key: _number(value) for key, value in data.items()}})
-            + "\n"
-        )
-        # One write of one line: a killed run leaves whole lines, and one torn at most at the very
-        # end.
+        row = {"step": int(step), **{key: _number(value) for key, value in data.items()}}
+        line = json.dumps(row, allow_nan=False) + "\n"
+        # One write of one line: a killed run leaves whole lines, and at most one torn at the end.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, line.encode())
@@ -66,9 +67,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The steps in `path` in order, one dictionary each; lines of one step (a resumed run) are
-    merged.
-    """
+    """The steps in `path` in order, one dictionary each; lines of one step are merged."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _rows(path):
         steps.setdefault(row["step"], {}).update(row)
@@ -86,4 +85,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    """A value that JSON can hold; what is not finite (a share of nothing) is null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

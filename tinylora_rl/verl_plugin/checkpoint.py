@@ -9,6 +9,7 @@ never saved.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -117,6 +118,12 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 f"{path}: was saved by {saved_ranks} ranks, this run has {self.world_size}; use as "
                 "many"
             )
+        scheduler = json.loads((path / SCHEDULER).read_text())
+        if scheduler["base_lrs"] != self.lr_scheduler.base_lrs:
+            raise ValueError(
+                f"{path}: was saved with optim.lr={scheduler['base_lrs'][0]:g}, this run has "
+                f"{self.lr_scheduler.base_lrs[0]:g}; resume with the same, or in a new run.dir"
+            )
         v = self.adapter.v
         v.data.copy_(read_vector(path / ADAPTER_DIR))
         state = self.optimizer.state[v]
@@ -125,7 +132,11 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 name = key.removeprefix("optimizer.")
                 # Adam keeps its step counter on the CPU, its moments beside the parameter
                 state[name] = value if value.ndim == 0 else value.to(v.device)
-        self.lr_scheduler.load_state_dict(json.loads((path / SCHEDULER).read_text()))
+        self.lr_scheduler.load_state_dict(scheduler)
+        # LambdaLR keeps its rate in the optimiser and does not put it back there by itself
+        rates = self.lr_scheduler.get_last_lr()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         _set_rng_state(rng_state)
         dist.barrier()
         if del_local_after_load and self.rank == 0:
@@ -147,11 +158,11 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
 def _rng_state() -> dict[str, torch.Tensor]:
     version, internal, gauss = random.getstate()
     assert version == 3
-    assert gauss is None, "nobody here draws from random.gauss"
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor(internal, dtype=torch.int64),
+        "python_gauss": torch.tensor([math.nan if gauss is None else gauss], dtype=torch.float64),
         "numpy_keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
         "numpy_position": torch.tensor([position, has_gauss], dtype=torch.int64),
         "numpy_gauss": torch.tensor([cached], dtype=torch.float64),
@@ -163,7 +174,8 @@ def _rng_state() -> dict[str, torch.Tensor]:
 
 def _set_rng_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["torch"])
-    random.setstate((3, tuple(state["python"].tolist()), None))
+    gauss = float(state["python_gauss"])
+    random.setstate((3, tuple(state["python"].tolist()), None if math.isnan(gauss) else gauss))
     position, has_gauss = state["numpy_position"].tolist()
     keys = state["numpy_keys"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, position, has_gauss, float(state["numpy_gauss"])))

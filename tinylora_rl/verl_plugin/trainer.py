@@ -6,6 +6,7 @@ with a deadline and an answer, metrics, and the adapter beside the newest checkp
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -18,15 +19,19 @@ from omegaconf import DictConfig, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
+from verl.utils.checkpoint.checkpoint_manager import get_checkpoint_tracker_filename
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from tinylora_rl.artifact.atomic import replacing_directory
+from tinylora_rl.artifact import MANIFEST
+from tinylora_rl.artifact.atomic import replacing_directory, write_text
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
 from tinylora_rl.verl_plugin.settings import TRAINER_MODE, sync_config
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
+
+logger = logging.getLogger(__name__)
 
 DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
 
@@ -101,18 +106,19 @@ class TinyLoraTrainer(PPOTrainerSync):
                 f"policy version {version} was not acknowledged by every rollout worker within "
                 f"sync.deadline_s={self._sync_deadline_s:g}"
             ) from None
-        acknowledged = {int(result["sync/policy_version"]) for result in results}
-        if acknowledged != {version}:
+        # Each rank of the trainer feeds one vLLM worker; the leaders of the replicas hear them all.
+        num_acknowledged = sum(result["sync/num_acknowledgements"] for result in results)
+        if num_acknowledged != len(results):
             raise SyncError(
-                f"policy version {version} was sent, versions {sorted(acknowledged)} were "
-                "acknowledged"
+                f"policy version {version} was acknowledged by {num_acknowledged:g} of "
+                f"{len(results)} rollout workers"
             )
         self._pending_sync_metrics = {
             "sync/seconds": max(result["sync/seconds"] for result in results),
             "sync/bytes": sum(result["sync/bytes"] for result in results),
             "sync/policy_version": float(version),
             "sync/survival": results[0]["sync/survival"],
-            "sync/num_acknowledgements": float(len(results)),
+            "sync/num_acknowledgements": num_acknowledged,
         }
 
     # -- metrics ----------------------------------------------------------------------------------
@@ -140,6 +146,11 @@ class TinyLoraTrainer(PPOTrainerSync):
 
     # -- checkpoints -------------------------------------------------------------------------------
 
+    def _load_checkpoint(self) -> None:
+        if self.config.trainer.resume_mode == "auto":
+            repair_tracker(Path(self.config.trainer.default_local_dir))
+        super()._load_checkpoint()
+
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
         newest = (
@@ -157,6 +168,27 @@ class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 
 TinyLoraTaskRunner = ray.remote(_TinyLoraTaskRunner)
+
+
+def repair_tracker(checkpoints: Path) -> None:
+    """The file that names the newest step names one, if there is a complete checkpoint.
+
+    Why: verl 0.9.1 writes it in place (trainer_base._save_checkpoint), so a run killed in that
+    moment leaves it empty and cannot be resumed. Remove when verl replaces it atomically.
+    """
+    tracker = Path(get_checkpoint_tracker_filename(str(checkpoints)))
+    if not tracker.exists() or tracker.read_text().strip().isdigit():
+        return
+    complete = [
+        int(folder.name.removeprefix("global_step_"))
+        for folder in checkpoints.glob("global_step_*")
+        if (folder / "data.pt").exists() and (folder / "actor" / ADAPTER_DIR / MANIFEST).exists()
+    ]
+    logger.warning("%s was torn; complete checkpoints: %s", tracker, sorted(complete))
+    if complete:
+        write_text(tracker, str(max(complete)))
+    else:
+        tracker.unlink()
 
 
 def _sample_key(key: str) -> tuple[str, int, int]:

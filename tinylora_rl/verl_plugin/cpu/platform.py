@@ -14,13 +14,18 @@ from tinylora_rl.verl_plugin.cpu import device_module
 
 
 def has_no_accelerator() -> bool:
-    """Whether none of verl's own platforms is present, looked at as verl does.
+    """Whether none of verl's own platforms can be used, looked at as verl does.
 
-    Not `torch.cuda.is_available()` alone: a CPU-only Ray actor on a GPU node sees no device.
+    Not `torch.cuda.is_available()` alone: a CPU-only Ray actor on a GPU node sees no device. Nor a
+    working `nvidia-smi` alone: a CPU build of torch has no use for the GPU it reports.
     """
-    others = (name for name in PlatformRegistry.registered_names() if name != "cpu")
+    cpu_build = torch.version.cuda is None and torch.version.hip is None
+    names = set(PlatformRegistry.registered_names()) - {"cpu"}
+    others = [PlatformRegistry.get(name)() for name in names]
     return not any(
-        PlatformRegistry.get(name)().is_platform_available(use_smi_check=True) for name in others
+        platform.is_platform_available(use_smi_check=True)
+        for platform in others
+        if not (cpu_build and platform.device_name == "cuda")
     )
 
 

@@ -96,6 +96,7 @@ class TinyLoraServerAdapter(ServerAdapter):
             use_shm=self.use_shm,
         )
         await sender.async_send_weights(_counted(weights, sent))
+        receipts: list[dict[str, Any]] = []
         if loading is not None:  # this rank speaks for the replica
             await _within(loading, deadline, what)
             receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
@@ -106,6 +107,7 @@ class TinyLoraServerAdapter(ServerAdapter):
                     self.server_handle.set_global_steps.remote(global_steps), deadline, what
                 )
         self.sync_metrics = {
+            "sync/num_acknowledgements": float(len(receipts)),
             "sync/seconds": time.monotonic() - start_s,
             "sync/bytes": float(sent.num_bytes),
             "sync/num_tensors": float(sent.num_tensors),

@@ -16,6 +16,8 @@ from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
     """Mixed into vLLM's worker class (`worker_extension_cls`) before the model is loaded."""
 
+    _held_policy: dict[str, Any] | None = None
+
     def __new__(cls, **kwargs: Any) -> TinyLoraWorkerExtension:
         if get_device_name() == "cpu":
             keep_weights_after_packing()
@@ -23,7 +25,7 @@ class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):
 
     def load_policy(self, policy_version: int | None, **kwargs: Any) -> None:
         """That policy is received, loaded and post-processed; only then is it held."""
-        self._held_policy: dict[str, Any] | None = None
+        self._held_policy = None
         self._loading_version = policy_version
         self._stream_checksum = StreamChecksum()
         try:

@@ -1,7 +1,7 @@
 """`python -m tinylora_rl.train [+recipe=NAME] [group=choice] [key=value]`: one training run.
 
 Exit codes: 0 done, 1 the run failed, 2 bad configuration, 3 environment, 75 stopped by a signal
-with everything up to the last finished step saved. `--cfg job --resolve` prints the configuration.
+with everything up to the last finished step saved. `--cfg job` prints the resolved configuration.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tinylora_rl.launch.resolvers import config_dir, register_resolvers
 def main() -> None:
     """Exits with the code of the run."""
     register_resolvers()
+    if {"--cfg", "-c"} & set(sys.argv) and "--resolve" not in sys.argv:
+        sys.argv.append("--resolve")  # a configuration full of ${...} tells a person little
     outcome: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")

@@ -105,7 +105,6 @@ def test_cfg_job_prints_the_resolved_configuration_from_any_folder(tmp_path):
             "+recipe=gsm8k_qwen7b_u13",
             "--cfg",
             "job",
-            "--resolve",
         ],
         cwd=tmp_path,
         capture_output=True,

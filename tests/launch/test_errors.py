@@ -15,6 +15,8 @@ from tinylora_rl.data import gsm8k  # noqa: F401  # the room whose messages are 
 def attempt(tmp_path, *overrides: str, **env: str) -> tuple[int, str]:
     import os
 
+    if not any(override.startswith(("data=", "+recipe=")) for override in overrides):
+        overrides = ("data=arithmetic", *overrides)
     result = subprocess.run(
         [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path / 'run'}", *overrides],
         env={**os.environ, **env},
@@ -120,6 +122,17 @@ def test_a_disabled_plugin_exits_with_3(tmp_path):
     code, line = attempt(tmp_path, VERL_USE_EXTERNAL_PLUGINS="none")
     assert "unset VERL_USE_EXTERNAL_PLUGINS" in line
     assert code == 3
+
+
+def test_no_recipe_and_no_data_exits_with_2_and_names_one(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "give a recipe (+recipe=arithmetic_cpu)" in result.stderr
+    assert result.returncode == 2
 
 
 def test_a_run_directory_in_use_exits_with_2(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.launch.datasets import DATA_SETS
 from tinylora_rl.launch.errors import ConfigError, MachineError
 from tinylora_rl.rewards import EXTRACTORS
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE, ROLLOUT_NAME, TRAINER_MODE, SyncConfig
@@ -26,6 +27,11 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
     Raises:
         ConfigError: with key, value and mend.
     """
+    if config.data.get("name") not in DATA_SETS:
+        raise ConfigError(
+            f"data.name={config.data.get('name')}: no data set is chosen; give a recipe "
+            f"(+recipe=arithmetic_cpu), or data= one of {', '.join(DATA_SETS)}"
+        )
     adapter = _checked(
         "adapter", TinyLoraConfig.from_dict, OmegaConf.to_container(config.adapter, resolve=True)
     )

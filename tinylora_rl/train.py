@@ -32,12 +32,14 @@ def main() -> None:
     def run(config: DictConfig) -> None:
         from tinylora_rl.launch.job import run_job
 
-        outcome.append(EXIT_SIGNAL)  # what is left if run_job does not return
+        outcome.append(1)  # what is left if run_job does not return
         try:
             outcome[-1] = run_job(config)
         except (ConfigError, MachineError) as error:
             outcome[-1] = error.exit_code
             print(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            outcome[-1] = EXIT_SIGNAL
 
     try:
         run()

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.artifact.atomic import write_text
 from tinylora_rl.launch.datasets import prepare_datasets
-from tinylora_rl.launch.errors import EXIT_SIGNAL, ConfigError
+from tinylora_rl.launch.errors import ConfigError
 from tinylora_rl.launch.preflight import (
     check_config,
     check_machine,
@@ -35,15 +35,17 @@ EXIT_FAILED = 1
 
 
 def run_job(config: DictConfig) -> int:
-    """Checks, prepares and trains. Returns the exit code: 0 done, 1 the run failed.
+    """Checks, prepares and trains.
+
+    Returns:
+        The exit code: 0 done, 1 the run failed.
 
     Raises:
         ConfigError, MachineError: before anything expensive was started.
-        SystemExit: with EXIT_SIGNAL, on SIGTERM and SIGINT.
+        KeyboardInterrupt: on SIGTERM and SIGINT, with Ray shut down and the summary printed.
     """
     start_s = time.monotonic()
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    _stop_on_signals()
     adapter = check_config(config)
     check_tracking(config)
     # absolute, because Ray's workers may stand elsewhere
@@ -80,7 +82,7 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
     print(f"checked in        {seconds:.0f} s; starting Ray, actor and vLLM ...", file=console)
     try:
         with ProgressLines(run.metrics, console, config.trainer.total_training_steps):
-            run_ppo(config, task_runner_class=TinyLoraTaskRunner)
+            run_ppo(config, task_runner_class=_AfterRayInit(TinyLoraTaskRunner))
     except ray.exceptions.RayError as error:
         print(
             f"the run failed: {_cause(error)}\nthe whole story is in {run.log}",
@@ -133,10 +135,33 @@ def _opening(
     ]
 
 
+class _AfterRayInit:
+    """An actor class whose creation takes the signals back first.
+
+    `ray.init`, which verl's `run_ppo` calls, puts its own handlers in place of ours, and its core
+    aborts on SIGTERM. Creating the task runner is what `run_ppo` does next.
+    """
+
+    def __init__(self, actor_class: Any) -> None:
+        self._actor_class = actor_class
+
+    def options(self, **options: Any) -> _AfterRayInit:
+        return _AfterRayInit(self._actor_class.options(**options))
+
+    def remote(self) -> Any:
+        _stop_on_signals()
+        return self._actor_class.remote()
+
+
+def _stop_on_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+
+
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
     del frame
     os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
-    raise SystemExit(EXIT_SIGNAL)
+    raise KeyboardInterrupt  # the one exception that Ray lets through as it is
 
 
 def _cause(error: BaseException) -> str:

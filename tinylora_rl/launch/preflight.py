@@ -202,6 +202,7 @@ def check_verl(config: DictConfig) -> None:
     Raises:
         ConfigError: with what verl says.
     """
+    from hydra.errors import HydraException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -211,8 +212,10 @@ def check_verl(config: DictConfig) -> None:
             use_reference_policy=need_reference_policy(config),
             use_critic=need_critic(config),
         )
-    except (AssertionError, TypeError, ValueError) as error:
-        raise ConfigError(f"verl refuses the configuration: {_first_line(error)}") from error
+    except (AssertionError, TypeError, ValueError, HydraException) as error:
+        # Hydra wraps what verl's dataclasses raise
+        reason = _first_line(error.__cause__ or error)
+        raise ConfigError(f"verl refuses the configuration: {reason}") from error
 
 
 def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:

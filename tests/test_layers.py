@@ -8,12 +8,17 @@ LAYERS = {
     "adapter": 0,
     "rewards": 0,
     "data": 0,
+    "errors": 0,
     "artifact": 1,
     "arithmetic": 1,
     "runs": 1,
-    "verl_plugin": 2,
-    "launch": 3,
-    "train": 4,
+    "vllm_plugin": 2,
+    "verl_plugin": 3,
+    "evaluation": 3,
+    "launch": 4,
+    "train": 5,
+    "evaluate": 5,
+    "adapters": 5,
 }
 FORBIDDEN = {  # third parties that a room must not know
     "adapter": {"verl", "vllm", "ray", "hydra", "omegaconf", "transformers"},
@@ -22,7 +27,11 @@ FORBIDDEN = {  # third parties that a room must not know
     "artifact": {"verl", "vllm", "ray", "hydra", "omegaconf"},
     "arithmetic": {"verl", "vllm", "ray", "hydra", "omegaconf"},
     "runs": {"torch", "verl", "vllm", "ray", "hydra", "omegaconf"},
+    "vllm_plugin": {"verl", "ray", "hydra", "omegaconf"},
+    "evaluation": {"verl", "ray", "hydra", "omegaconf"},
     "launch": {"vllm"},
+    "evaluate": {"torch", "verl", "vllm", "ray"},
+    "adapters": {"verl", "vllm", "ray"},
     "train": {"torch", "verl", "vllm", "ray"},
 }
 

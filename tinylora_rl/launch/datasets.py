@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from tinylora_rl import arithmetic
 from tinylora_rl.data import gsm8k, write_parquet
-from tinylora_rl.launch.errors import ConfigError
+from tinylora_rl.errors import ConfigError
 
 Rows = list[dict[str, Any]]
 DATA_SETS = ("arithmetic", "gsm8k")

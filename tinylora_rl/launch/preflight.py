@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.launch.datasets import DATA_SETS
-from tinylora_rl.launch.errors import ConfigError, MachineError
 from tinylora_rl.rewards import EXTRACTORS
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE, ROLLOUT_NAME, TRAINER_MODE, SyncConfig
 

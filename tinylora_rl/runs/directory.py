@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tinylora_rl.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,24 @@ class RunDirectory:
     @property
     def data(self) -> Path:
         return self.path / "data"
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """No other process writes into `directory`; the lock ends with the process, however it ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"run.dir={directory}: another run is writing there; wait for it, or give another"
+            ) from None
+        yield
 
 
 class MetricsFile:

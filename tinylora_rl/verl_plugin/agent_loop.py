@@ -8,11 +8,12 @@ validation measures both.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 
 
 class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
@@ -23,7 +24,7 @@ class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
     ) -> AgentLoopOutput:
         row = kwargs.get("extra_info") or {}
         if row.get("greedy"):
-            sampling_params = {**sampling_params, "temperature": 0, "top_p": 1.0, "top_k": -1}
+            sampling_params = {**sampling_params, **GREEDY}
         seed = sample_seed(
             self.rollout_config.seed,
             int(kwargs["global_steps"]),
@@ -32,9 +33,3 @@ class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
             int(kwargs["session_id"]),
         )
         return await super().run({**sampling_params, "seed": seed}, priority=priority, **kwargs)
-
-
-def sample_seed(run_seed: int, global_step: int, split: str, row: int, sample: int) -> int:
-    """A 31-bit seed that is a function of its arguments alone."""
-    key = f"{run_seed}\x1f{global_step}\x1f{split}\x1f{row}\x1f{sample}"
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1

@@ -9,8 +9,8 @@ import torch
 from verl.utils.device import get_device_name
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-from tinylora_rl.verl_plugin.cpu.patches import keep_weights_after_packing
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
+from tinylora_rl.vllm_plugin.cpu_patch import keep_weights_after_packing
 
 
 class TinyLoraWorkerExtension(vLLMColocateWorkerExtension):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.artifact.atomic import write_text
+from tinylora_rl.errors import EXIT_FAILED
 from tinylora_rl.launch.datasets import prepare_datasets
-from tinylora_rl.launch.errors import ConfigError
 from tinylora_rl.launch.preflight import (
     check_config,
     check_machine,
@@ -26,15 +21,14 @@ from tinylora_rl.launch.preflight import (
     check_tracking,
     check_verl,
 )
+from tinylora_rl.launch.verb import stop_on_signals
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
-from tinylora_rl.runs.directory import RunDirectory
+from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.figure import draw_reward
 from tinylora_rl.runs.summary import closing_summary
 
-EXIT_FAILED = 1
 
-
-def run_job(config: DictConfig) -> int:
+def train(config: DictConfig) -> int:
     """Checks, prepares and trains.
 
     Returns:
@@ -45,13 +39,12 @@ def run_job(config: DictConfig) -> int:
         KeyboardInterrupt: on SIGTERM and SIGINT, with Ray shut down and the summary printed.
     """
     start_s = time.monotonic()
-    _stop_on_signals()
     adapter = check_config(config)
     check_tracking(config)
     # absolute, because Ray's workers may stand elsewhere
     config.run.dir = str(Path(config.run.dir).expanduser().resolve())
     run = RunDirectory(Path(config.run.dir))
-    with _exclusive(run):
+    with exclusive(run.path):
         num_train, num_test = prepare_datasets(config)
         print(f"run directory     {run.path}", flush=True)
         try:
@@ -95,20 +88,6 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
     return 0
 
 
-@contextmanager
-def _exclusive(run: RunDirectory) -> Iterator[None]:
-    """No other run writes into this directory; the lock ends with the process, however it ends."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    with (run.path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"run.dir={run.path}: another run is writing there; wait for it, or give another"
-            ) from None
-        yield
-
-
 def _opening(
     config: DictConfig, adapter: TinyLoraConfig, num_modules: int, num_train: int, num_test: int
 ) -> list[str]:
@@ -147,19 +126,8 @@ class _AfterRayInit:
         return _AfterRayInit(self._actor_class.options(**options))
 
     def remote(self) -> Any:
-        _stop_on_signals()
+        stop_on_signals()
         return self._actor_class.remote()
-
-
-def _stop_on_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
-    raise KeyboardInterrupt  # the one exception that Ray lets through as it is
 
 
 def _cause(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from tinylora_rl.verl_plugin.agent_loop import sample_seed
+from tinylora_rl.vllm_plugin.sampling import sample_seed
 
 
 def test_every_part_of_the_key_matters_and_nothing_else():

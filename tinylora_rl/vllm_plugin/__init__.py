@@ -1,0 +1,1 @@
+"""What runs inside vLLM, or knows how vLLM wants to be asked: for training and evaluation alike."""

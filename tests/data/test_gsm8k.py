@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -30,20 +29,27 @@ def folder(tmp_path):
 
 
 def test_rows_have_verls_format(folder):
-    rows = gsm8k.rows("train", folder)
+    rows = gsm8k.rows("train", folder, check=False)
     assert rows[0] == {
         "data_source": "openai/gsm8k",
         "prompt": TEMPLATES["gsm8k_hash"](RECORDS[0]["question"]),
         "ability": "math",
         "reward_model": {"style": "rule", "ground_truth": "72"},
-        "extra_info": {"split": "train", "index": 0, **RECORDS[0]},
+        "extra_info": {
+            "split": "train",
+            "index": 0,
+            **RECORDS[0],
+            "tolerance": None,
+            "unordered": False,
+            "unit": "",
+        },
     }
     assert [row["reward_model"]["ground_truth"] for row in rows] == ["72", "1200", "-5"]
     assert [row["extra_info"]["index"] for row in rows] == [0, 1, 2]
 
 
 def test_split_and_template_are_taken(folder):
-    (row,) = gsm8k.rows("test", str(folder), "boxed")
+    (row,) = gsm8k.rows("test", str(folder), "boxed", check=False)
     assert row["prompt"] == TEMPLATES["boxed"](RECORDS[1]["question"])
     assert row["extra_info"]["split"] == "test"
 
@@ -51,15 +57,18 @@ def test_split_and_template_are_taken(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"no rows in train\.jsonl; point data\.path at a folder holding"),
+        (
+            b"",
+            r"no rows in train\.jsonl or gsm8k/train\.jsonl; point data\.path at a folder holding",
+        ),
         (b"\n \n", r"no rows in train\.jsonl"),
-        (None, r"no train\.jsonl in it; point data\.path"),
+        (None, r"no train\.jsonl or gsm8k/train\.jsonl in it; point data\.path"),
         (f"{GOOD}\n{{'a': 1}}".encode(), r"train\.jsonl line 2: not JSON .*; mend"),
         (f"{GOOD}\n\n{GOOD[:-9]}".encode(), r"train\.jsonl line 3: not JSON .*; mend"),
         (b'{"question": "\xff", "answer": "#### 1"}', r"line 1: not JSON .*; mend"),
-        (b'{"question": "q"}', r"line 1: no column 'answer'; each row needs question, answer"),
-        (b'{"answer": "#### 1"}', r"line 1: no column 'question'; each row needs"),
-        (b"[1, 2]", r"line 1: no column 'question'"),
+        (b'{"question": "q"}', r"line 1: no column 'answer' \(found: question\); mend"),
+        (b'{"answer": "#### 1"}', r"line 1: no column 'question' \(found: answer\)"),
+        (b"[1, 2]", r"line 1: no column 'question' \(found: not an object\)"),
         (b'{"question": "q", "answer": 72}', r"line 1: answer=72 is not text; mend"),
         (b'{"question": "q", "answer": "72"}', r"line 1: the answer does not end in '#### N'; m"),
         (b'{"question": "q", "answer": "#### 72 or so"}', r"does not end in '#### N'"),
@@ -84,35 +93,23 @@ def test_wrong_arguments(tmp_path):
         gsm8k.rows("train", tmp_path, "x")
 
 
-def _fake_datasets(monkeypatch, load_dataset):
-    fake = types.ModuleType("datasets")
-    fake.load_dataset = load_dataset
-    fake.exceptions = types.SimpleNamespace(DatasetsError=RuntimeError)
-    monkeypatch.setitem(sys.modules, "datasets", fake)
+def test_rows_that_are_not_gsm8ks_are_refused(folder):
+    with pytest.raises(DataError, match=r"found 3 rows.*are 7473 rows.*data\.check=false"):
+        gsm8k.rows("train", folder)
 
 
-def test_hub_rows_are_the_local_rows(monkeypatch, folder):
-    calls = []
-
-    def load_dataset(*args, **kwargs):
-        calls.append((args, kwargs))
-        return RECORDS
-
-    _fake_datasets(monkeypatch, load_dataset)
-    assert gsm8k.rows("train") == gsm8k.rows("train", folder)
-    assert calls == [
-        (("openai/gsm8k", "main"), {"revision": gsm8k.REVISION, "split": "train"}),
-    ]
+def test_the_folder_may_hold_a_gsm8k_folder(folder, tmp_path):
+    (tmp_path / "gsm8k").mkdir()
+    (folder / "test.jsonl").rename(tmp_path / "gsm8k" / "test.jsonl")
+    assert len(gsm8k.rows("test", tmp_path, check=False)) == 1
 
 
-def test_unreachable_hub_says_what_to_do(monkeypatch):
-    def load_dataset(*args, **kwargs):
-        raise ConnectionError("Couldn't reach\nthe hub")
-
-    _fake_datasets(monkeypatch, load_dataset)
-    with pytest.raises(DataError, match=r"Couldn't reach the hub.*point data\.path") as error:
-        gsm8k.rows("train")
-    assert "\n" not in str(error.value)
+def test_the_hub_is_asked_for_a_commit():
+    for split, dataset in gsm8k.SPLITS.items():
+        assert dataset.origin.repo == "openai/gsm8k"
+        assert dataset.origin.config == "main"
+        assert dataset.origin.split == split
+        assert len(dataset.origin.revision) == 40
 
 
 def test_importing_data_leaves_datasets_and_torch_alone():
@@ -126,5 +123,6 @@ def test_importing_data_leaves_datasets_and_torch_alone():
 @pytest.mark.parametrize(("split", "num_rows"), [("train", 7_473), ("test", 1_319)])
 def test_real_rows(real_gsm8k, split, num_rows):
     rows = gsm8k.rows(split, real_gsm8k)
+    assert rows == gsm8k.rows(split, real_gsm8k.parent)
     assert len(rows) == num_rows
     assert all(row["reward_model"]["ground_truth"].lstrip("-").isdigit() for row in rows)

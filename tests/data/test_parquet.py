@@ -4,12 +4,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tinylora_rl.data import DataError, write_parquet
-from tinylora_rl.data.prompts import boxed
+from tinylora_rl.data.prompts import TEMPLATES
 
 ROWS = [
     {
         "data_source": "openai/gsm8k",
-        "prompt": boxed(question),
+        "prompt": TEMPLATES["boxed"](question),
         "ability": "math",
         "reward_model": {"style": "rule", "ground_truth": gold},
         "extra_info": {"split": "train", "index": index, "question": question, "answer": gold},
@@ -31,6 +31,21 @@ def test_datasets_reads_what_verl_reads(tmp_path):
         "parquet", data_files=str(path), cache_dir=str(tmp_path / "cache")
     )
     assert dataset["train"].to_list() == ROWS
+
+
+def test_a_tolerance_that_no_row_has_is_a_float(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    loaded = []
+    for name, tolerance in (("without", None), ("with", 0.1)):
+        rows = [{"extra_info": {**row["extra_info"], "tolerance": tolerance}} for row in ROWS]
+        path = write_parquet(rows, tmp_path / f"{name}.parquet")
+        loaded.append(
+            datasets.load_dataset(
+                "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+            )
+        )
+    joined = datasets.concatenate_datasets(loaded)
+    assert [row["extra_info"]["tolerance"] for row in joined] == [None, None, 0.1, 0.1]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

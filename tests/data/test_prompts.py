@@ -1,6 +1,7 @@
 import pytest
 
 from tinylora_rl.data import TEMPLATES, DataError, template_named
+from tinylora_rl.rewards.judges import JUDGES
 
 
 def test_gsm8k_hash_is_verls():
@@ -24,7 +25,22 @@ def test_boxed_is_simplerls():
     ]
 
 
+def test_natural_is_verls_prompt_without_the_format():
+    (natural,) = TEMPLATES["natural"]("What is 1+1?")
+    (verls,) = TEMPLATES["gsm8k_hash"]("What is 1+1?")
+    assert natural["role"] == "user"
+    assert natural["content"] == "What is 1+1? Let's think step by step."
+    assert verls["content"].startswith(natural["content"].removesuffix("."))
+    assert "answer" not in natural["content"]
+
+
+def test_every_template_has_a_judge_that_reads_its_format():
+    judges = {name: template.judge for name, template in TEMPLATES.items()}
+    assert judges == {"gsm8k_hash": "strict", "boxed": "boxed", "natural": "flexible"}
+    assert set(judges.values()) <= set(JUDGES)
+
+
 def test_template_by_name():
     assert template_named("boxed") is TEMPLATES["boxed"]
-    with pytest.raises(DataError, match=r"data\.template=x: .*gsm8k_hash, boxed"):
+    with pytest.raises(DataError, match=r"data\.template=x: .*gsm8k_hash, boxed, natural"):
         template_named("x")

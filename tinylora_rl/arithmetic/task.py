@@ -154,6 +154,10 @@ def rows(split: Split, num_rows: int, seed: int) -> list[dict[str, Any]]:
                 "index": index,
                 "question": problem.question,
                 "answer": problem.worked,
+                # as the benchmarks of `data` have them, so that all may stand in one file
+                "tolerance": None,
+                "unordered": False,
+                "unit": "",
             },
         }
         for index, problem in enumerate(sample_problems(split, num_rows, seed))

@@ -1,24 +1,43 @@
-"""GSM8K as rows of verl's format, from local files or from the Hugging Face hub."""
+"""GSM8K: grade school word problems (Cobbe et al., arXiv 2110.14168), to train and to test on."""
 
-import json
-import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from tinylora_rl.data import gold
+from tinylora_rl.data.dataset import DataSet, Problem, Row, load_rows
 from tinylora_rl.data.errors import DataError
-from tinylora_rl.data.prompts import template_named
-
-Row = dict[str, Any]
+from tinylora_rl.data.records import HubFiles, Record
 
 DATA_SOURCE = "openai/gsm8k"
-SPLITS = ("train", "test")
 # The commit of the hub data set that public projects pin: taken from them, not checked on the hub.
 REVISION = "740312add88f781978c0658806c59bc2815b9866"
 
-_COLUMNS = ("question", "answer")
-_GOLD = re.compile(r"#### (-?[0-9][0-9.,]*)\s*$")
-_MEND = "point data.path at a folder holding GSM8K's train.jsonl and test.jsonl"
+
+def _read(record: Record) -> Problem:
+    question, answer = record.text("question"), record.text("answer")
+    return Problem(question=question, answer=answer, gold=gold.after_hashes(answer, record.place))
+
+
+def _split(split: str, num_rows: int, digest: str) -> DataSet:
+    return DataSet(
+        name="gsm8k",
+        data_source=DATA_SOURCE,
+        split=split,
+        origin=HubFiles(repo=DATA_SOURCE, config="main", revision=REVISION, split=split),
+        files=(f"{split}.jsonl", f"gsm8k/{split}.jsonl"),
+        num_rows=num_rows,
+        digest=digest,
+        read=_read,
+    )
+
+
+SPLITS: dict[str, DataSet] = {
+    "train": _split(
+        "train", 7_473, "7082b13ae70a3b54935643409a0dc32fdab7e71d8c7cb9fe796e9f4dbdb6c613"
+    ),
+    "test": _split(
+        "test", 1_319, "78a0c875a4f9579ab3f94223da10fba88ee39faad5465cc4011990e80acabd6b"
+    ),
+}
 
 
 def rows(
@@ -26,83 +45,15 @@ def rows(
     path: str | Path | None = None,
     template: str = "gsm8k_hash",
     *,
-    revision: str = REVISION,
+    check: bool = True,
 ) -> list[Row]:
     """Return all rows of `split` ("train" 7,473 or "test" 1,319), in file order.
 
-    With `path`, reads `<path>/<split>.jsonl` and nothing else; without, the hub's data set at
-    `revision`. The gold answer is the number of the last line `#### N`, commas removed.
-    Raises DataError for an unknown split or template and for data that is missing or malformed.
+    With `path`, reads `<path>/<split>.jsonl` or `<path>/gsm8k/<split>.jsonl` and nothing else;
+    without, the hub's data set at `REVISION`. `check` is `load_rows`'s.
+    Raises DataError for an unknown split or template and for data that is missing, malformed or,
+    with `check`, not GSM8K's.
     """
     if split not in SPLITS:
         raise DataError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
-    to_prompt = template_named(template)
-    records = _read_hub(split, revision) if path is None else _read_local(Path(path), split)
-
-    result = []
-    for index, (place, record) in enumerate(records):
-        question, answer = (_text(record, column, place) for column in _COLUMNS)
-        gold = _GOLD.search(answer)
-        if gold is None:
-            raise DataError(f"{place}: the answer does not end in '#### N'; mend or drop that row")
-        result.append(
-            {
-                "data_source": DATA_SOURCE,
-                "prompt": to_prompt(question),
-                "ability": "math",
-                "reward_model": {"style": "rule", "ground_truth": gold[1].replace(",", "")},
-                "extra_info": {
-                    "split": split,
-                    "index": index,
-                    "question": question,
-                    "answer": answer,
-                },
-            }
-        )
-    return result
-
-
-def _read_local(directory: Path, split: str) -> Iterator[tuple[str, Any]]:
-    """Yield (place for messages, parsed line) for the lines that are not blank."""
-    name = f"{split}.jsonl"
-    if not directory.is_dir():
-        raise DataError(f"data.path={directory}: no such folder; {_MEND}")
-    file = directory / name
-    if not file.is_file():
-        raise DataError(f"data.path={directory}: no {name} in it; {_MEND}")
-    is_empty = True
-    # Bytes, because text mode raises on bad UTF-8 without saying in which line.
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            is_empty = False
-            place = f"data.path={directory}: {name} line {number}"
-            try:
-                record = json.loads(line)
-            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-                raise DataError(f"{place}: not JSON ({error}); mend or drop that line") from error
-            yield place, record
-    if is_empty:
-        raise DataError(f"data.path={directory}: no rows in {name}; {_MEND}")
-
-
-def _read_hub(split: str, revision: str) -> Iterable[tuple[str, Any]]:
-    import datasets
-
-    place = f"data.path=null ({DATA_SOURCE} of the Hugging Face hub, revision {revision})"
-    try:
-        dataset = datasets.load_dataset(DATA_SOURCE, "main", revision=revision, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"{place}: not loaded ({reason}); offline, {_MEND}") from error
-    return ((f"{place}: row {number}", record) for number, record in enumerate(dataset))
-
-
-def _text(record: Any, column: str, place: str) -> str:
-    if not isinstance(record, dict) or column not in record:
-        raise DataError(f"{place}: no column {column!r}; each row needs {', '.join(_COLUMNS)}")
-    value = record[column]
-    if not isinstance(value, str):
-        raise DataError(f"{place}: {column}={value!r} is not text; mend or drop that row")
-    return value
+    return load_rows(SPLITS[split], path, template, check=check)

@@ -10,13 +10,16 @@ import pyarrow.parquet as pq
 
 from tinylora_rl.data.errors import DataError
 
+_NULLABLE = {"tolerance": pa.float64()}
+
 
 def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
     """`path` holds exactly `rows`, or, after a crash, what it held before. Returns it as a Path.
 
     Nested values become lists and structs (a prompt is a list of {role, content}), which `datasets`
     gives back as the same Python objects. All rows must have the same keys, with values of the same
-    types. Missing folders are made.
+    types; a tolerance that no row has is stored as a float all the same, so that files can be
+    joined. Missing folders are made.
     """
     path = Path(path)
     if path.suffix != ".parquet":
@@ -24,7 +27,8 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
         raise DataError(f"{path}: the name must end in .parquet; rename the output file")
     if not rows:
         raise DataError(f"{path}: no rows to write; check the data set and its filters")
-    table = pa.Table.from_pylist(list(rows))
+    inferred = pa.Table.from_pylist(list(rows)).schema
+    table = pa.Table.from_pylist(list(rows), schema=pa.schema([_typed(f) for f in inferred]))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,3 +40,12 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _typed(field: pa.Field) -> pa.Field:
+    """Give the fields of `_NULLABLE` their type where pyarrow saw no value to infer it from."""
+    if pa.types.is_struct(field.type):
+        return field.with_type(pa.struct([_typed(child) for child in field.type]))
+    if pa.types.is_null(field.type):
+        return field.with_type(_NULLABLE.get(field.name, field.type))
+    return field

@@ -1,29 +1,44 @@
-r"""Named prompt templates: question -> chat messages.
+r"""Named prompt templates: question -> chat messages, and the judge that reads the answers.
 
-| name | source |
-|---|---|
-| `gsm8k_hash` | verl's `examples/data_preprocess/gsm8k.py`: asks for the answer after `####` |
-| `boxed` | SimpleRL-Zoo's Qwen template: system message, asks for the answer in `\boxed{}` |
+| name | judge | source |
+|---|---|---|
+| `gsm8k_hash` | `strict` | verl's `examples/data_preprocess/gsm8k.py`: the answer after `####` |
+| `boxed` | `boxed` | SimpleRL-Zoo's `qwen-boxed`: system message, the answer in `\boxed{}` |
+| `natural` | `flexible` | zero-shot chain of thought (Kojima et al., arXiv 2205.11916) |
 
-`gsm8k_hash` carries no system message, as in verl; Qwen2.5's chat template then adds its own.
+`natural` is `gsm8k_hash` without the demand for a format: what is left between the two is what a
+model knows of the format. `gsm8k_hash` and `natural` carry no system message, as in verl;
+Qwen2.5's chat template then adds its own.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tinylora_rl.data.errors import DataError
 
 Message = dict[str, str]
-Template = Callable[[str], list[Message]]
 
 
-def gsm8k_hash(question: str) -> list[Message]:
-    """verl's GSM8K prompt, which goes with the extractor `strict`."""
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A prompt, and the name of the judge that finds the answer where the prompt asks for it.
+
+    `boxed_symbolic` and `flexible_symbolic` look in the same places as `boxed` and `flexible`.
+    """
+
+    messages: Callable[[str], list[Message]]
+    judge: str
+
+    def __call__(self, question: str) -> list[Message]:
+        return self.messages(question)
+
+
+def _gsm8k_hash(question: str) -> list[Message]:
     instruction = 'Let\'s think step by step and output the final answer after "####".'
     return [{"role": "user", "content": f"{question} {instruction}"}]
 
 
-def boxed(question: str) -> list[Message]:
-    """SimpleRL's prompt, which goes with the extractor `boxed`."""
+def _boxed(question: str) -> list[Message]:
     instruction = r"Please reason step by step, and put your final answer within \boxed{}."
     return [
         {"role": "system", "content": "You are a helpful assistant."},
@@ -31,7 +46,15 @@ def boxed(question: str) -> list[Message]:
     ]
 
 
-TEMPLATES: dict[str, Template] = {"gsm8k_hash": gsm8k_hash, "boxed": boxed}
+def _natural(question: str) -> list[Message]:
+    return [{"role": "user", "content": f"{question} Let's think step by step."}]
+
+
+TEMPLATES: dict[str, Template] = {
+    "gsm8k_hash": Template(messages=_gsm8k_hash, judge="strict"),
+    "boxed": Template(messages=_boxed, judge="boxed"),
+    "natural": Template(messages=_natural, judge="flexible"),
+}
 
 
 def template_named(name: str) -> Template:

@@ -1,0 +1,27 @@
+"""`python -m tinylora_rl.evaluate adapters=[DIR,...] benchmarks=[NAME,...]`: adapters against the
+base model, which is always measured beside them.
+
+Exit codes: 0 done, 1 failed, 2 bad configuration, 3 environment, 75 stopped by a signal with every
+graded response saved; the same command with the same run.dir then continues.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from tinylora_rl.launch.verb import run_verb
+
+
+def _job(config: DictConfig) -> int:
+    from tinylora_rl.launch.evaluation import evaluate
+
+    return evaluate(config)
+
+
+def main() -> None:
+    """Exits with the code of the evaluation."""
+    run_verb("evaluate", _job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Policies on benchmarks: one vLLM engine, one protocol, intervals, nothing graded twice."""

@@ -1,0 +1,161 @@
+"""What an evaluation is going to measure, stated completely, before an engine starts.
+
+Two evaluations with equal plans draw the same samples and grade them alike, so a plan is also what
+decides whether a stopped evaluation may be continued.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
+
+BASE = "base"
+"""The name of the untrained model among the policies. It is always one of them."""
+
+WEIGHTS = ("factors", "merged")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The base model, or the base with one adapter.
+
+    Attributes:
+        name: unique within a plan; stands in every table and file.
+        directory: the adapter's; None is the base.
+        digest: of the adapter; empty for the base.
+    """
+
+    name: str
+    directory: Path | None = None
+    digest: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How often and how each question is answered.
+
+    Attributes:
+        greedy: once at temperature 0.
+        num_samples: as often at `temperature` and `top_p`, each draw with a seed of its own.
+        max_response_tokens: where a response is cut; it then counts as truncated.
+        seed: of the whole evaluation. A draw's seed does not depend on the policy: policies are
+            compared under common random numbers.
+
+    Raises:
+        ValueError: a field is out of range, or nothing would be drawn.
+    """
+
+    greedy: bool = True
+    num_samples: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_response_tokens: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 0:
+            raise ValueError(f"num_samples={self.num_samples}: use 0 or more")
+        if not self.greedy and not self.num_samples:
+            raise ValueError("num_samples=0: nothing to draw; set greedy=true or num_samples >= 1")
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature={self.temperature}: use a positive number; greedy decoding is "
+                "greedy=true"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: use a number in (0, 1]")
+        if self.max_response_tokens < 1:
+            raise ValueError(f"max_response_tokens={self.max_response_tokens}: use 1 or more")
+
+
+class Key(NamedTuple):
+    """What identifies one response within an evaluation."""
+
+    policy: str
+    benchmark: str
+    index: int
+    greedy: bool
+    sample: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """One row of a benchmark, ready to be asked.
+
+    Attributes:
+        prompt_token_ids: chat template and generation prompt included; None where the prompt leaves
+            no room for a response in the model's context.
+    """
+
+    benchmark: str
+    index: int
+    text: str
+    gold: str
+    tolerance: float | None
+    unordered: bool
+    prompt_token_ids: tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that decides the outcome.
+
+    Attributes:
+        judges: every response is graded by each; `headline[benchmark]` is the one in the tables.
+        benchmarks: {name: digest of its rows}.
+        settings: further values that change the outcome (dtype, rounding, template, versions).
+    """
+
+    model: str
+    policies: tuple[Policy, ...]
+    benchmarks: dict[str, str]
+    sampling: Sampling
+    judges: tuple[str, ...]
+    headline: dict[str, str]
+    weights: Literal["factors", "merged"]
+    settings: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the folders of adapters: their digests say which."""
+        values = dataclasses.asdict(self)
+        values["policies"] = [{"name": p.name, "digest": p.digest} for p in self.policies]
+        values["judges"] = list(self.judges)
+        return values
+
+    def keys(self, policy: Policy, questions: list[Question]) -> Iterator[tuple[Key, Question]]:
+        """Every response of one policy, in the order in which they are asked for."""
+        for question in questions:
+            where = (policy.name, question.benchmark, question.index)
+            if self.sampling.greedy:
+                yield Key(*where, True, 0), question
+            for sample in range(self.sampling.num_samples):
+                yield Key(*where, False, sample), question
+
+    def sampling_params(self, key: Key) -> dict[str, Any]:
+        """Keyword arguments of vLLM's SamplingParams."""
+        drawn: dict[str, Any] = (
+            GREEDY
+            if key.greedy
+            else {
+                "temperature": self.sampling.temperature,
+                "top_p": self.sampling.top_p,
+                "seed": sample_seed(self.sampling.seed, key.benchmark, key.index, key.sample),
+            }
+        )
+        return {**drawn, "max_tokens": self.sampling.max_response_tokens}
+
+
+def first_difference(here: dict[str, Any], there: dict[str, Any]) -> str | None:
+    """The dotted name and both values of the first thing in which two plans differ, or None."""
+    for key in sorted({*here, *there}):
+        mine, theirs = here.get(key), there.get(key)
+        if mine == theirs:
+            continue
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            return f"{key}.{first_difference(mine, theirs)}"
+        return f"{key}={mine} here, {theirs} there"
+    return None

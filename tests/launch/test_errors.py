@@ -53,8 +53,8 @@ def model_without_tokenizer(tmp_path):
         (["adapter.r=500"], "adapter.r=500: the smallest adapted weight has rank"),
         (["sync.rounding=up"], "sync.rounding='up': choose from nearest, stochastic"),
         (
-            ["task.reward_extractor=last"],
-            "task.reward_extractor=last: choose from strict, flexible, boxed",
+            ["task.judge=last"],
+            "task.judge=last: choose from strict, flexible, boxed",
         ),
         (["data=gsm8k", "data.path=/nowhere"], "data.path=/nowhere"),
         (

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from tinylora_rl import arithmetic
-from tinylora_rl.data import gsm8k, write_parquet
+from tinylora_rl.data import benchmarks, gsm8k, math, write_parquet
 from tinylora_rl.errors import ConfigError
 
 Rows = list[dict[str, Any]]
-DATA_SETS = ("arithmetic", "gsm8k")
+DATA_SETS = ("arithmetic", "gsm8k", "math")
 
 
 def prepare_datasets(config: DictConfig) -> tuple[int, int]:
@@ -22,8 +22,8 @@ def prepare_datasets(config: DictConfig) -> tuple[int, int]:
         ConfigError: no rows, or fewer than one batch.
     """
     train, test = _load(config.data, "train"), _load(config.data, "test")
-    if config.task.eval_rows is not None:
-        test = test[: config.task.eval_rows]
+    held_out = [test, *(_benchmark(config.data, name) for name in config.task.eval_benchmarks)]
+    test = [row for rows in held_out for row in rows[: config.task.eval_rows]]
     batch = config.data.train_batch_size
     if len(train) < batch:
         raise ConfigError(
@@ -67,12 +67,23 @@ def _row(
 
 
 def _load(data: DictConfig, split: Literal["train", "test"]) -> Rows:
+    if data.name == "math" and split == "test":
+        return _benchmark(data, "math500")
     try:
         if data.name == "gsm8k":
-            return gsm8k.rows(split, data.path, template=data.template)
+            return gsm8k.rows(split, data.path, data.template, check=data.check)
+        if data.name == "math":
+            return math.rows(data.split, data.path, data.template, check=data.check)
         if data.name == "arithmetic":
             # one split is disjoint from the other, and both from pre-training, whatever the seed
             return arithmetic.rows(split, data[f"{split}_rows"], seed=data.seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     raise AssertionError(data.name)  # refused by check_config
+
+
+def _benchmark(data: DictConfig, name: str) -> Rows:
+    try:
+        return benchmarks.rows(name, data.path, data.template, check=data.check)
+    except ValueError as error:
+        raise ConfigError(f"task.eval_benchmarks: {error}") from error

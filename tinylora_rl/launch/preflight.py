@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.launch.base_model import checked_tokenizer, first_line
 from tinylora_rl.launch.datasets import DATA_SETS
-from tinylora_rl.rewards import EXTRACTORS
+from tinylora_rl.rewards import CONTROLS, JUDGES
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE, ROLLOUT_NAME, TRAINER_MODE, SyncConfig
 
 SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
@@ -40,9 +41,14 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
         lambda values: SyncConfig(**values),
         OmegaConf.to_container(config.sync, resolve=True),
     )
-    extractor = config.task.reward_extractor
-    if extractor not in EXTRACTORS:
-        raise ConfigError(f"task.reward_extractor={extractor}: choose from {', '.join(EXTRACTORS)}")
+    for key, names, choices in (
+        ("judge", [config.task.judge], JUDGES),
+        ("log_judges", config.task.log_judges, JUDGES),
+        ("control", [config.task.control] if config.task.control else [], CONTROLS),
+    ):
+        for name in names:
+            if name not in choices:
+                raise ConfigError(f"task.{key}={name}: choose from {', '.join(choices)}")
     for key, value, ours in (
         (
             "actor_rollout_ref.model.model_type",
@@ -214,7 +220,7 @@ def check_verl(config: DictConfig) -> None:
         )
     except (AssertionError, TypeError, ValueError, HydraException) as error:
         # Hydra wraps what verl's dataclasses raise
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise ConfigError(f"verl refuses the configuration: {reason}") from error
 
 
@@ -227,7 +233,7 @@ def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
         ConfigError: with key, value and mend.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from tinylora_rl.adapter.targets import find_targets
 
@@ -238,22 +244,9 @@ def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
         model_config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"base_model.path={path}: {_first_line(error)}; give a folder or a hub id"
+            f"base_model.path={path}: {first_line(error)}; give a folder or a hub id"
         ) from error
-    if Path(path).is_dir() and not any(Path(path).glob("tokenizer*")):
-        raise ConfigError(
-            f"base_model.path={path}: no tokenizer files; copy tokenizer.json and its config there"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"base_model.path={path}: no usable tokenizer ({_first_line(error)})"
-        ) from error
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"base_model.path={path}: the tokenizer has no chat template; use an Instruct model"
-        )
+    checked_tokenizer(path, path)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config)
     limit = getattr(model_config, "max_position_embeddings", None)
@@ -279,12 +272,4 @@ def _checked(group: str, check: Callable[[Any], Any], values: Any = None) -> Any
     try:
         return check(values)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{group}.{_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (
-        str(error).strip().splitlines()[0].rstrip(".")
-        if str(error).strip()
-        else type(error).__name__
-    )
+        raise ConfigError(f"{group}.{first_line(error)}") from error

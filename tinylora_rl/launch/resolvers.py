@@ -42,6 +42,7 @@ def register_resolvers() -> None:
         "smallest": _smallest,
         "sum": lambda *values: sum(values),
         "hub_offline": _hub_offline,
+        "num_cores": lambda: len(os.sched_getaffinity(0)),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

@@ -107,7 +107,8 @@ def _opening(
         f"data              {config.data.name}, {num_train} training and {num_test} held-out rows, "
         f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} "
         "tokens",
-        f"reward            exact match, extractor {config.task.reward_extractor}",
+        f"reward            {config.task.control or config.task.judge}, accuracy by "
+        f"{config.task.judge}",
         f"sync              {config.sync.mode}, {config.sync.dtype} {config.sync.rounding}",
     ]
 

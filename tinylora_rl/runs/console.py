@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -42,6 +43,20 @@ def library_noise_to(log: Path) -> Iterator[TextIO]:
         for descriptor in saved:
             os.close(descriptor)
         console.close()
+
+
+def exit_noise_to(log: Path) -> None:
+    """What libraries say while the interpreter ends goes to `log`, and not after the results."""
+
+    def redirect() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+    atexit.register(redirect)
 
 
 class ProgressLines:
@@ -97,10 +112,18 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
 
 
 def held_out(row: Mapping[str, Any]) -> dict[str, float]:
-    """{"sampled" or "greedy": accuracy} where this step was validated."""
+    """{"sampled" or "greedy": accuracy} where this step was validated.
+
+    With several benchmarks the names are "BENCHMARK sampled" and "BENCHMARK greedy".
+    """
     found = {}
     for key, value in row.items():
         if key.startswith("val-core/") and "/acc/mean@" in key:
             source = key.removeprefix("val-core/").partition("/acc/")[0]
-            found["greedy" if source.endswith("_greedy") else "sampled"] = value
-    return found
+            benchmark = source.removesuffix("_greedy")
+            found[benchmark, "greedy" if benchmark != source else "sampled"] = value
+    several = len({benchmark for benchmark, _ in found}) > 1
+    return {
+        f"{benchmark} {decoding}" if several else decoding: value
+        for (benchmark, decoding), value in found.items()
+    }

@@ -29,12 +29,14 @@ def draw_reward(metrics: Path, figure: Path, title: str) -> bool:
         color="tab:blue",
         label="training reward",
     )
-    for name, marker in (("sampled", "o"), ("greedy", "s")):
+    for name in dict.fromkeys(name for row in rows for name in held_out(row)):
         points = [(row["step"], held_out(row)[name]) for row in rows if name in held_out(row)]
-        if points:
-            above.plot(
-                *zip(*points, strict=True), marker, ls=":", label=f"held-out accuracy, {name}"
-            )
+        above.plot(
+            *zip(*points, strict=True),
+            "s" if name.endswith("greedy") else "o",
+            ls=":",
+            label=f"held-out accuracy, {name}",
+        )
     above.set(ylabel="reward", ylim=(0, 1), title=title)
     above.legend(loc="lower right")
     below.plot(steps, [row["response_length/mean"] for row in trained], color="tab:orange")

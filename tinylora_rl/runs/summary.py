@@ -35,10 +35,9 @@ def closing_summary(run: RunDirectory) -> list[str]:
             )
             lines.append(f"{label:<18}{before:{form}} -> {after:{form}}   (means of {width} steps)")
     validated = [held_out(row) for row in rows if held_out(row)]
-    for name in ("sampled", "greedy"):
+    for name in dict.fromkeys(name for accuracy in validated for name in accuracy):
         values = [accuracy[name] for accuracy in validated if name in accuracy]
-        if values:
-            lines.append(f"held-out {name:<9}{values[0]:.3f} -> {values[-1]:.3f}")
+        lines.append(f"held-out {name:<9}{values[0]:.3f} -> {values[-1]:.3f}")
     for label, path in (
         ("adapter", run.adapter),
         ("metrics", run.metrics),

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
-import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
@@ -27,6 +24,7 @@ from tinylora_rl.artifact import MANIFEST
 from tinylora_rl.artifact.atomic import replacing_directory, write_text
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
+from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
 from tinylora_rl.verl_plugin.settings import TRAINER_MODE, sync_config
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
@@ -142,7 +140,7 @@ class TinyLoraTrainer(PPOTrainerSync):
         self, batch: Any, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
-        metrics.update(_reward_metrics(batch))
+        metrics.update(reward_metrics(graded_samples(batch)))
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -195,23 +193,3 @@ def _sample_key(key: str) -> tuple[str, int, int]:
     """`{uid}_{sample}_{output}`, verl's key of a trajectory, in numeric order."""
     uid, sample, output = key.rsplit("_", 2)
     return uid, int(sample), int(output)
-
-
-def _reward_metrics(batch: Any) -> dict[str, float]:
-    """`reward/*`: the mean of every number the reward function returned, over the samples of the
-    step.
-    """
-    keys = [
-        key
-        for key, tag in zip(batch.keys, batch.tags, strict=True)
-        if not tag.get("is_padding", False)
-    ]
-    data = tq.kv_batch_get(
-        keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
-    )
-    values = defaultdict(list)
-    for fields in data.pop("extra_fields").tolist():
-        for key, value in fields.get("reward_extra_info", {}).items():
-            if isinstance(value, int | float):
-                values[key].append(float(value))
-    return {f"reward/{key}": float(np.mean(value)) for key, value in values.items()}

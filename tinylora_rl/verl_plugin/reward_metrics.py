@@ -1,0 +1,68 @@
+"""`reward/*` and `group/*`: what the graders said of one step's samples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import transfer_queue as tq
+
+Sample = tuple[str, Mapping[str, Any]]
+"""(uid of the prompt, what the reward function returned)."""
+
+
+def graded_samples(batch: Any) -> list[Sample]:
+    """The step's samples, without those that only fill up a batch."""
+    keys = [
+        key
+        for key, tag in zip(batch.keys, batch.tags, strict=True)
+        if not tag.get("is_padding", False)
+    ]
+    data = tq.kv_batch_get(
+        keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
+    )
+    fields = data.pop("extra_fields").tolist()
+    # `{uid}_{sample}_{output}` is verl's key of a trajectory
+    return [
+        (key.rsplit("_", 2)[0], sample.get("reward_extra_info", {}))
+        for key, sample in zip(keys, fields, strict=True)
+    ]
+
+
+def reward_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Shares of verdicts, seconds of grading, and groups that carry no gradient.
+
+    | metric | meaning |
+    |---|---|
+    | `reward/JUDGE` | share that this judge calls right |
+    | `reward/no_answer_frac`, `reward/timeout_frac` | shares without an answer, without a verdict |
+    | `reward/strict_minus_flexible` | below 0: answers that are right and not in the format |
+    | `reward/grade_s/p50`, `p99` | seconds per response |
+    | `group/zero_std_frac` | share of prompts whose samples all have one reward: no advantage |
+    """
+    values = defaultdict(list)
+    scores = defaultdict(list)
+    for uid, graded in samples:
+        for key, value in graded.items():
+            if isinstance(value, int | float):
+                values[key].append(float(value))
+        if "score" in graded:
+            scores[uid].append(float(graded["score"]))
+    seconds = values.pop("grade_s", [])
+    metrics = {f"reward/{key}": float(np.mean(column)) for key, column in values.items()}
+    for key, name in (("no_answer", "no_answer_frac"), ("timed_out", "timeout_frac")):
+        if f"reward/{key}" in metrics:
+            metrics[f"reward/{name}"] = metrics.pop(f"reward/{key}")
+    if {"reward/strict", "reward/flexible"} <= metrics.keys():
+        metrics["reward/strict_minus_flexible"] = (
+            metrics["reward/strict"] - metrics["reward/flexible"]
+        )
+    for percentile in (50, 99) if seconds else ():
+        metrics[f"reward/grade_s/p{percentile}"] = float(np.percentile(seconds, percentile))
+    if scores:
+        metrics["group/zero_std_frac"] = float(
+            np.mean([len(set(group)) == 1 for group in scores.values()])
+        )
+    return metrics

@@ -29,12 +29,14 @@ def run_plan(
     start_engine: Callable[[], Engine],
     tokenizer: Tokenizer,
     pool: GradingPool,
+    num_graders: int,
     progress: Callable[[int], None],
 ) -> None:
     """Every response of the plan is in `items`.
 
     Args:
         start_engine: called once, and only if something is left to generate.
+        num_graders: threads that grade, as many as `pool` has processes.
         progress: told how many responses were added.
     """
     done = items.done()
@@ -53,13 +55,13 @@ def run_plan(
         if engine is None:
             engine = start_engine()
         params = {key: plan.sampling_params(key) for key, _ in requests}
-        with ThreadPoolExecutor(pool.num_workers) as graders:
+        with ThreadPoolExecutor(num_graders) as graders:
             grading: set[Future[dict[str, Any]]] = set()
             for response in engine.answer(policy, requests, params):
                 grading.add(
                     graders.submit(_graded, plan, response, params[response.key], tokenizer, pool)
                 )
-                limit = GRADING_BACKLOG * pool.num_workers
+                limit = GRADING_BACKLOG * num_graders
                 grading = _write_finished(grading, items, progress, at_most=limit)
             _write_finished(grading, items, progress, at_most=0)
 

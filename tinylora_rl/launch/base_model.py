@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tinylora_rl.artifact.checkpoint import checkpoint_folder
 from tinylora_rl.errors import ConfigError
-
-MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
 
 
 def local_base_model(path: str) -> tuple[Path, Any]:
@@ -16,11 +15,10 @@ def local_base_model(path: str) -> tuple[Path, Any]:
     Raises:
         ConfigError: with key, value and mend.
     """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        if str(path).startswith(("/", ".", "~")):
-            raise ConfigError(f"base_model.path={path}: no such folder; give a folder or a hub id")
-        folder = _download(path)
+    try:
+        folder = checkpoint_folder(path)
+    except ValueError as error:
+        raise ConfigError(f"base_model.path={error}") from error
     return folder.resolve(), checked_tokenizer(path, folder)
 
 
@@ -47,19 +45,6 @@ def checked_tokenizer(path: str, folder: Path | str) -> Any:
             f"base_model.path={path}: the tokenizer has no chat template; use an Instruct model"
         )
     return tokenizer
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=MODEL_FILES))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise ConfigError(
-            f"base_model.path={hub_id}: not loaded from the hub ({first_line(error)}); give a "
-            "folder or a hub id"
-        ) from error
 
 
 def first_line(error: BaseException) -> str:

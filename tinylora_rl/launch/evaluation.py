@@ -63,13 +63,13 @@ def evaluate(config: DictConfig) -> int:
         _continue_or_start(run_dir / "plan.json", plan)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         print(f"run directory     {run_dir}", flush=True)
+        exit_noise_to(run_dir / "log.txt")
         with library_noise_to(run_dir / "log.txt") as console:
             for line in _opening(plan, questions):
                 print(line, file=console)
             _generate_and_grade(config, plan, questions, model, tokenizer, run_dir, console)
             _write_results(config, plan, run_dir, console)
             print(f"done in {time.monotonic() - start_s:.0f} s", file=console)
-        exit_noise_to(run_dir / "log.txt")
     return 0
 
 
@@ -105,7 +105,13 @@ def _generate_and_grade(
             deadline_s=grading.deadline_s,
             memory_limit_bytes=grading.memory_limit_mb << 20,
         ) as pool,
-        tqdm(total=total, file=console, unit=" responses", smoothing=0.1, mininterval=2.0) as bar,
+        tqdm(
+            total=total,
+            file=console,
+            unit=" responses",
+            smoothing=0.1,
+            mininterval=1.0 if console.isatty() else 30.0,
+        ) as bar,
     ):
         run_plan(
             plan,
@@ -114,6 +120,7 @@ def _generate_and_grade(
             start_engine=start_engine,
             tokenizer=tokenizer,
             pool=pool,
+            num_graders=grading.num_workers,
             progress=bar.update,
         )
 
@@ -356,7 +363,8 @@ def _lora_dirs(plan: Plan, model: Path, run_dir: Path) -> dict[str, Path] | None
     for policy in plan.policies:
         if policy.directory is not None:
             out = run_dir / "lora" / policy.name
-            artifact.export_peft_lora(policy.directory, out, base=model)
+            if not out.is_dir():  # complete, or absent
+                artifact.export_peft_lora(policy.directory, out, model=model)
             directories[policy.name] = out
     return directories
 

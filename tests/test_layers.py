@@ -5,10 +5,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tinylora_rl"
 LAYERS = {
+    "atomic": -1,
+    "errors": -1,
     "adapter": 0,
     "rewards": 0,
     "data": 0,
-    "errors": 0,
     "artifact": 1,
     "arithmetic": 1,
     "runs": 1,

@@ -116,6 +116,14 @@ def test_modes_all_and_none_are_the_ends_of_tiled():
         ({"target_modules": ("q_proj", "q_proj")}, "name each linear once"),
         ({"rank": 2}, "rank=2: no such field"),
         ({"v_dtype": "int8"}, "v_dtype='int8'"),
+        ({"v_master": "yes"}, "v_master='yes': use true or false"),
+        ({"projection": "basis"}, "u=13: projection=basis trains the r*r=4 entries of R; use u=4"),
+        ({"projection": "basis", "u": 4, "projection_std": 0.5}, "leave it null"),
+        (
+            {"projection": "basis", "u": 4, "projection_scaling": "inverse_sqrt_u"},
+            "projection_scaling=inverse_sqrt_u: projection=basis has entries 0 and 1; use none",
+        ),
+        ({"projection_scaling": "u"}, "projection_scaling='u': choose from none, inverse_sqrt_u"),
         ({"seed": "x"}, "seed='x'"),
     ],
 )

@@ -1,5 +1,6 @@
 """P is a function of (seed, name) alone, with the stated moments."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,20 +24,32 @@ def test_equal_key_equal_bits_and_nothing_else_matters():
     assert not torch.equal(draw_projection(TinyLoraConfig(seed=1), NAME), first)
 
 
-def test_another_process_with_another_hash_seed_draws_the_same():
-    code = (
-        "from tinylora_rl.adapter import TinyLoraConfig\n"
-        "from tinylora_rl.adapter.projection import draw_projection\n"
-        f"print(draw_projection(TinyLoraConfig(), {NAME!r}).flatten().tolist())"
-    )
+PRINT_DIGESTS = """
+import hashlib, sys
+from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.adapter.projection import draw_projection
+for name in sys.argv[1:]:
+    P = draw_projection(TinyLoraConfig(projection="normal"), name)
+    print(name, hashlib.sha256(P.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "77"])
+def test_another_process_order_and_hash_seed_draw_the_same_bytes(hash_seed):
+    names = [f"model.layers.{i}.self_attn.q_proj" for i in range(5)]
+    here = {
+        name: hashlib.sha256(draw_projection(TinyLoraConfig(), name).numpy().tobytes()).hexdigest()
+        for name in names
+    }
     output = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONHASHSEED": "77"},
+        [sys.executable, "-c", PRINT_DIGESTS, *reversed(names)],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    assert output.strip() == str(draw_projection(TinyLoraConfig(), NAME).flatten().tolist())
+    assert dict(line.split() for line in output.splitlines()) == here
+    assert len(set(here.values())) == len(names)
 
 
 @pytest.mark.parametrize("projection", ["normal", "uniform", "rademacher"])
@@ -50,3 +63,30 @@ def test_moments_are_the_stated_ones(projection, r, std):
     # 80,000 draws and more: the standard error of both estimates is under 0.4 %
     assert abs(float(P.mean())) < 0.02 * expected
     assert float(P.std()) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(("projection", "bound"), [("uniform", 3**0.5), ("rademacher", 1.0)])
+def test_bounded_distributions_keep_their_bounds(projection, bound):
+    P = draw_projection(TinyLoraConfig(u=5000, projection=projection), NAME) * 2**0.5
+    assert float(P.abs().max()) == pytest.approx(bound, rel=2e-3)
+    if projection == "rademacher":
+        assert float(P.abs().min()) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("projection", ["normal", "uniform", "rademacher"])
+def test_scaling_divides_by_the_root_of_u(projection):
+    plain = TinyLoraConfig(u=16, projection=projection)
+    scaled = TinyLoraConfig(u=16, projection=projection, projection_scaling="inverse_sqrt_u")
+    torch.testing.assert_close(draw_projection(scaled, NAME), draw_projection(plain, NAME) / 4)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_the_basis_is_canonical_in_every_module_and_for_every_seed(r):
+    config = TinyLoraConfig(r=r, u=r * r, projection="basis")
+    P = draw_projection(config, NAME)
+    for i in range(r * r):
+        single = torch.zeros(r, r)
+        single[i // r, i % r] = 1
+        assert torch.equal(P[i], single)
+    other = TinyLoraConfig(r=r, u=r * r, projection="basis", seed=9)
+    assert torch.equal(draw_projection(other, "another module"), P)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.adapter.delta import Factors
+from tinylora_rl.adapter.digests import base_digest
 from tinylora_rl.adapter.projection import draw_projection, seeded_generator
-from tinylora_rl.adapter.svd import truncated_svd
-from tinylora_rl.adapter.targets import Target, linear_named
+from tinylora_rl.adapter.svd import TruncatedSvd, decompose
+from tinylora_rl.adapter.targets import Target
+from tinylora_rl.adapter.weights import Weights, as_weights
 
 NUM_PROBES = 4
 
@@ -22,7 +25,7 @@ Bank = dict[str, Factors]
 
 
 def build_bank(
-    model: nn.Module,
+    source: nn.Module | Weights,
     targets: Sequence[Target],
     config: TinyLoraConfig,
     *,
@@ -32,47 +35,67 @@ def build_bank(
     """The factors of every target, one decomposition after the other.
 
     Args:
+        source: the model, or its weights by name (`CheckpointWeights` needs no model in memory).
         device: where to decompose and keep the factors; None keeps each weight's own device.
         progress: called with (modules done, modules in all) after each module.
 
     Raises:
-        ValueError: see `truncated_svd`; the message names the module.
+        ValueError: see `decompose`; the message names the module.
     """
-    bank: Bank = {}
+    svds = decompose_targets(source, targets, config.r, device=device, progress=progress)
+    return assemble(svds, config)
+
+
+def decompose_targets(
+    source: nn.Module | Weights,
+    targets: Sequence[Target],
+    r: int,
+    *,
+    device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, TruncatedSvd]:
+    """{module name: its r leading triplets}: what a bank needs of the weights. See `build_bank`."""
+    weights = as_weights(source)
+    svds: dict[str, TruncatedSvd] = {}
     for target in targets:
-        weight_OI = linear_named(model, target.name).weight
+        weight_OI = weights.tensor(target.weight_name)
         try:
-            bank[target.name] = _decompose(
-                weight_OI.detach().to(device or weight_OI.device), target.name, config
-            )
+            svds[target.name] = decompose(weight_OI.to(device or weight_OI.device), r)
         except ValueError as error:
             raise ValueError(f"{target.name}: {error}") from error
         if progress is not None:
-            progress(len(bank), len(targets))
+            progress(len(svds), len(targets))
+    return svds
+
+
+def assemble(svds: Mapping[str, TruncatedSvd], config: TinyLoraConfig) -> Bank:
+    """The bank of `config` from the triplets of each module, on their device."""
+    bank: Bank = {}
+    for name, svd in svds.items():
+        if config.svd_split == "paper":
+            left_OR, right_RI = svd.U_OR * svd.S_R, svd.Vt_RI
+        else:
+            left_OR, right_RI = svd.U_OR * svd.S_R.sqrt(), svd.S_R.sqrt()[:, None] * svd.Vt_RI
+        bank[name] = Factors(
+            left_OR=left_OR.contiguous(),
+            right_RI=right_RI.contiguous(),
+            P_URR=draw_projection(config, name).to(svd.S_R.device),
+            weight_norm=svd.norm,
+        )
     return bank
 
 
-def _decompose(weight_OI: torch.Tensor, name: str, config: TinyLoraConfig) -> Factors:
-    U_OR, S_R, Vt_RI = truncated_svd(weight_OI, config.r)
-    if config.svd_split == "paper":
-        left_OR, right_RI = U_OR * S_R, Vt_RI
-    else:
-        left_OR, right_RI = U_OR * S_R.sqrt(), S_R.sqrt()[:, None] * Vt_RI
-    return Factors(
-        left_OR=left_OR.contiguous(),
-        right_RI=right_RI.contiguous(),
-        P_URR=draw_projection(config, name).to(weight_OI.device),
-        weight_norm=float(weight_OI.to(torch.float32).norm()),
-    )
-
-
 def empty_bank(
-    model: nn.Module, targets: Sequence[Target], config: TinyLoraConfig, device: torch.device | str
+    source: nn.Module | Weights,
+    targets: Sequence[Target],
+    config: TinyLoraConfig,
+    device: torch.device | str,
 ) -> Bank:
     """A bank of the right shapes to receive another rank's values; the model may be on meta."""
+    weights = as_weights(source)
     bank: Bank = {}
     for target in targets:
-        num_out, num_in = linear_named(model, target.name).weight.shape
+        num_out, num_in = weights.shape(target.weight_name)
         bank[target.name] = Factors(
             left_OR=torch.empty((num_out, config.r), device=device),
             right_RI=torch.empty((config.r, num_in), device=device),
@@ -87,7 +110,7 @@ class Identity:
     """What v is relative to: without the same base, P and singular vectors it is another update.
 
     Attributes:
-        base_digest: sha256 of the target weights, exact.
+        base_digest: sha256 over the target weights, exact; see `base_digest`.
         projection_digest: sha256 of every P, exact.
         fingerprint: see `fingerprint`; equal within a tolerance.
     """
@@ -97,23 +120,23 @@ class Identity:
     fingerprint: tuple[float, ...]
 
 
-def identify(model: nn.Module, targets: Sequence[Target], bank: Bank) -> Identity:
-    """The identity of `bank` on the base weights of `model`, which must be whole (not sharded)."""
+def identify(
+    source: nn.Module | Weights,
+    targets: Sequence[Target],
+    bank: Bank,
+    *,
+    memo_dir: Path | None = None,
+) -> Identity:
+    """The identity of `bank` on these base weights, which must be whole (not sharded).
+
+    Args:
+        memo_dir: where digests of checkpoint files are remembered; see `base_digest`.
+    """
     return Identity(
-        base_digest=base_digest(model, targets),
+        base_digest=base_digest(source, targets, memo_dir=memo_dir),
         projection_digest=projection_digest(bank),
         fingerprint=tuple(fingerprint(bank)),
     )
-
-
-def base_digest(model: nn.Module, targets: Sequence[Target]) -> str:
-    """sha256 over the names, shapes, dtypes and bytes of the target weights, in depth order."""
-    digest = hashlib.sha256()
-    for target in targets:
-        weight_OI = linear_named(model, target.name).weight.detach().cpu().contiguous()
-        digest.update(f"{target.weight_name}{tuple(weight_OI.shape)}{weight_OI.dtype}".encode())
-        digest.update(weight_OI.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def projection_digest(bank: Mapping[str, Factors]) -> str:

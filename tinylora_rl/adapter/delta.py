@@ -1,8 +1,9 @@
 """The equation, once: dW = U S R Vt with R = sum_i v_i P_i.
 
-Legend: O out, I in, R rank, U len(v), T tokens (all leading dimensions).
+Legend: O out, I in, R rank, U len(v).
 Source: arXiv 2602.04118, the definition of TinyLoRA. With `svd_split="sqrt"` the singular values
-are split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds.
+are split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds. So does
+LoRA-XS, dW = U S R Vt with R trained: its P is the canonical basis. One path serves the family.
 """
 
 from __future__ import annotations
@@ -37,9 +38,15 @@ class Factors:
         )
 
 
+def acting_vector(v: torch.Tensor, v_dtype: torch.dtype) -> torch.Tensor:
+    """v as the equation sees it: rounded to `v_dtype`, in fp32, detached from what moves it."""
+    return v.detach().to(v_dtype).to(torch.float32)
+
+
 def mixing_matrix(v_U: torch.Tensor, P_URR: torch.Tensor) -> torch.Tensor:
-    """R = sum_i v_i P_i: (r, r), differentiable in v."""
-    return torch.tensordot(v_U, P_URR, dims=1)
+    """R = sum_i v_i P_i: (r, r) in fp32, differentiable in v."""
+    num_values, rank, _ = P_URR.shape
+    return (v_U @ P_URR.reshape(num_values, -1)).view(rank, rank)
 
 
 def lora_factors(factors: Factors, v_U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,16 +66,3 @@ def delta_norm(factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
     right_RR = factors.right_RI @ factors.right_RI.T
     R_RR = mixing_matrix(v_U, factors.P_URR)
     return torch.trace(R_RR.T @ left_RR @ R_RR @ right_RR).clamp_min(0).sqrt()
-
-
-def delta_forward(x_TI: torch.Tensor, factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
-    """x dW^T (T, O) in the dtype of x, by two thin products and an r x r one in fp32.
-
-    Autocast is off inside, so that the dtypes are these whatever surrounds the call: the thin
-    products in x's dtype, R and everything that v's gradient sums over in fp32. Backward keeps
-    rank-r activations only; no (O, I) matrix exists.
-    """
-    with torch.autocast(device_type=x_TI.device.type, enabled=False):
-        z_TR = torch.nn.functional.linear(x_TI, factors.right_RI.to(x_TI.dtype)).to(torch.float32)
-        z_TR = torch.nn.functional.linear(z_TR, mixing_matrix(v_U, factors.P_URR))
-        return torch.nn.functional.linear(z_TR.to(x_TI.dtype), factors.left_OR.to(x_TI.dtype))

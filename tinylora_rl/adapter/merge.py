@@ -11,10 +11,11 @@ from typing import Literal
 
 import torch
 
-from tinylora_rl.adapter.delta import Factors, delta_weight
+from tinylora_rl.adapter.delta import Factors, lora_factors
 
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
+BLOCK_ELEMENTS = {"cpu": 1 << 17}  # 512 KiB of fp32, half a core's L2; elsewhere 1 GiB at most
 
 
 @dataclasses.dataclass
@@ -29,11 +30,13 @@ class Survival:
     total: torch.Tensor | float = 0.0
 
     def add(self, merged_OI: torch.Tensor, base_OI: torch.Tensor, delta_OI: torch.Tensor) -> None:
+        """The entries of one tensor, or of a block of one, are counted. `delta_OI` is fp32."""
         # against the base as the sampler would hold it, so that only the update's rounding counts
-        rounded_OI = base_OI.to(merged_OI.dtype)
-        moved_OI = merged_OI.to(torch.float32) - rounded_OI.to(torch.float32)
-        self.kept = self.kept + torch.sum(moved_OI * delta_OI)
-        self.total = self.total + torch.sum(delta_OI * delta_OI)
+        moved_OI = merged_OI.to(torch.float32)
+        moved_OI = moved_OI.sub(base_OI.to(merged_OI.dtype).to(torch.float32))
+        delta = delta_OI.flatten()
+        self.kept = self.kept + torch.dot(moved_OI.flatten(), delta).double()
+        self.total = self.total + torch.dot(delta, delta).double()
 
     @property
     def share(self) -> float:
@@ -62,12 +65,23 @@ def merge_weight(
             other than bfloat16 and float32.
     """
     dtype = dtype or weight_OI.dtype
+    num_out, num_in = weight_OI.shape
+    num_rows = max(1, BLOCK_ELEMENTS.get(weight_OI.device.type, 1 << 28) // num_in)
     with torch.no_grad():
-        delta_OI = delta_weight(factors, v_U)
-        exact_OI = weight_OI.to(torch.float32) + delta_OI
-        merged_OI = round_to(exact_OI, dtype, rounding=rounding, generator=generator)
-        if survival is not None:
-            survival.add(merged_OI, weight_OI, delta_OI)
+        A_RI, B_OR = lora_factors(factors, v_U)
+        merged_OI = torch.empty((num_out, num_in), dtype=dtype, device=weight_OI.device)
+        # B for a block of rows, which a cache holds; no fp32 tensor is as large as the weight
+        delta_BI = torch.empty((min(num_rows, num_out), num_in), device=weight_OI.device)
+        exact_BI = torch.empty_like(delta_BI)
+        for start in range(0, num_out, num_rows):
+            rows = slice(start, min(start + num_rows, num_out))
+            size = rows.stop - rows.start
+            base_BI, delta, exact = weight_OI[rows], delta_BI[:size], exact_BI[:size]
+            torch.mm(B_OR[rows], A_RI, out=delta)
+            exact.copy_(base_BI).add_(delta)
+            merged_OI[rows] = round_to(exact, dtype, rounding=rounding, generator=generator)
+            if survival is not None:
+                survival.add(merged_OI[rows], base_BI, delta)
     return merged_OI
 
 

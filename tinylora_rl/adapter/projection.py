@@ -1,4 +1,4 @@
-"""The fixed random P of each module, a function of (seed, module name) alone.
+"""The fixed P of each module: random, a function of (seed, module name) alone, or the basis.
 
 P never depends on the order of modules, the device, Python's hash seed or a global generator, so
 that v can be stored without it.
@@ -25,9 +25,15 @@ def seeded_generator(*key: object) -> torch.Generator:
 
 
 def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
-    """P of the module called `name`: (u, r, r), fp32 on the CPU, mean 0, deviation `config.std`."""
-    generator = seeded_generator("projection", config.seed, name)
+    """P of the module called `name`: (u, r, r), fp32 on the CPU.
+
+    Random entries have mean 0 and deviation `config.std`. The basis has P_i = 1 at row i // r,
+    column i % r, so that R is v read row by row.
+    """
     shape = (config.u, config.r, config.r)
+    if config.projection == "basis":
+        return torch.eye(config.u, dtype=torch.float32).reshape(shape)
+    generator = seeded_generator("projection", config.seed, name)
     if config.projection == "normal":
         unit_P = torch.randn(shape, generator=generator, dtype=torch.float32)
     elif config.projection == "uniform":

@@ -1,6 +1,5 @@
 """Rows on disk in the form verl's RLHFDataset reads."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tinylora_rl.atomic import write_bytes
 from tinylora_rl.data.errors import DataError
 
 _NULLABLE = {"tolerance": pa.float64()}
@@ -29,16 +29,9 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
         raise DataError(f"{path}: no rows to write; check the data set and its filters")
     inferred = pa.Table.from_pylist(list(rows)).schema
     table = pa.Table.from_pylist(list(rows), schema=pa.schema([_typed(f) for f in inferred]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file)
+    write_bytes(path, file.getvalue().to_pybytes())
     return path
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl import __version__, arithmetic, artifact
-from tinylora_rl.artifact.atomic import write_json, write_text
+from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.data import DataError, Row, benchmarks, template_named
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.items import ItemsFile, read_items

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
-from tinylora_rl.artifact.atomic import write_text
+from tinylora_rl.atomic import write_text
 from tinylora_rl.errors import EXIT_FAILED
 from tinylora_rl.launch.datasets import prepare_datasets
 from tinylora_rl.launch.preflight import (

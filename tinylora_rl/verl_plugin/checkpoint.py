@@ -23,8 +23,8 @@ from verl.utils.device import get_device_name, get_torch_device
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import Adapter
-from tinylora_rl.artifact.atomic import replacing_directory
 from tinylora_rl.artifact.directory import check_identity, read_vector
+from tinylora_rl.atomic import replacing_directory
 
 ADAPTER_DIR = "adapter"
 STATE = "trainer_state.safetensors"

@@ -18,10 +18,24 @@ from verl.utils.device import get_device_id, get_device_name
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from tinylora_rl.adapter import Adapter, Survival, build_bank, empty_bank, find_targets, inject
-from tinylora_rl.adapter.bank import Bank
+from tinylora_rl.adapter import (
+    Adapter,
+    Bank,
+    CheckpointWeights,
+    Survival,
+    empty_bank,
+    find_targets,
+    inject,
+    load_or_build,
+)
+from tinylora_rl.artifact.checkpoint import checkpoint_folder
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE, adapter_config, sync_config
+from tinylora_rl.verl_plugin.settings import (
+    MODEL_TYPE,
+    adapter_config,
+    bank_cache_dir,
+    sync_config,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,19 +93,31 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return module
 
     def _build_adapter(self, module: torch.nn.Module) -> Adapter:
-        """Rank 0, the only one that surely holds the weights, decomposes; all others receive."""
+        """Rank 0 decomposes the checkpoint's weights, or finds them decomposed; others receive.
+
+        The checkpoint stands for the base, not the module: its digest does not depend on the dtype
+        that this run computes in, and only rank 0 need hold whole weights.
+        """
         config = adapter_config(self.model_config.lora)
         targets = find_targets(module, config)
         device = (
             torch.device(get_device_id()) if get_device_name() != "cpu" else torch.device("cpu")
         )
+        base = None
         if self.rank == 0:
-            bank = build_bank(module, targets, config, device=device)
+            base = CheckpointWeights(checkpoint_folder(self.model_config.local_path))
+            bank = load_or_build(
+                base,
+                targets,
+                config,
+                cache_dir=bank_cache_dir(self.model_config.lora),
+                device=device,
+                progress=_log_progress,
+            )
         else:
             bank = empty_bank(module, targets, config, device)
-        adapter = inject(module, config, bank=_broadcast(bank))
+        adapter = inject(module, config, bank=_broadcast(bank), base=base)
         if self.rank == 0:
-            adapter.identity  # noqa: B018  # needs whole weights: compute it before FSDP shards them
             logger.warning(
                 "TinyLoRA: %d trained numbers in %d groups over %d modules; %s",
                 adapter.v.numel(),
@@ -201,6 +227,11 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         **kwargs: Any,
     ) -> None:
         self.checkpoint_manager.load_checkpoint(local_path, hdfs_path, del_local_after_load)
+
+
+def _log_progress(num_done: int, num_modules: int) -> None:
+    if num_done % 28 == 0 or num_done == num_modules:
+        logger.warning("TinyLoRA: decomposed %d of %d modules", num_done, num_modules)
 
 
 def _broadcast(bank: Bank) -> Bank:

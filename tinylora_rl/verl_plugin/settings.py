@@ -67,6 +67,11 @@ def sync_config(lora: Mapping[str, Any]) -> SyncConfig:
     return SyncConfig(**_plain(lora["tinylora"]["sync"]))
 
 
+def bank_cache_dir(lora: Mapping[str, Any]) -> str | None:
+    """Where decompositions of base models are kept; None is the user's cache."""
+    return lora["tinylora"].get("bank_cache_dir")
+
+
 def _plain(node: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 

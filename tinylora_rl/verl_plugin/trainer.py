@@ -21,7 +21,7 @@ from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from tinylora_rl.artifact import MANIFEST
-from tinylora_rl.artifact.atomic import replacing_directory, write_text
+from tinylora_rl.atomic import replacing_directory, write_text
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
 from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics

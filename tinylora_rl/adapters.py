@@ -1,0 +1,193 @@
+"""`python -m tinylora_rl.adapters inspect|verify|export|push DIR`: adapters on disk.
+
+Exit codes: 0 done, 2 the adapter, the base or an argument is wrong (one line says which), 3 the
+machine or the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylora_rl.artifact.card import is_hub_id
+from tinylora_rl.artifact.manifest import read_numbers
+from tinylora_rl.artifact.summary import render_table, summarise
+from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT
+
+FORMATS = ("peft-lora", "merged", "peft-tinylora")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the command `argv` (None: the process's own)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except ValueError as error:
+        _complain(error)
+        return EXIT_CONFIG
+    except (OSError, ImportError) as error:
+        _complain(error)
+        return EXIT_ENVIRONMENT
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    code = 0
+    for number, directory in enumerate(arguments.directories):
+        try:
+            table = render_table([("adapter", directory), *summarise(*read_numbers(directory))])
+        except ValueError as error:
+            _complain(error)
+            code = EXIT_CONFIG
+            continue
+        print(table if number == 0 else f"\n{table}")
+    return code
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tinylora_rl.artifact.directory import load_update
+
+    read_numbers(arguments.directory)  # before the base is read, which takes longer
+    load_update(arguments.directory, _weights(arguments), revision=arguments.revision)
+    print(
+        f"{arguments.directory}: verified on {arguments.base}: digest, payload_sha256, "
+        "base_digest, projection_digest, fingerprint"
+    )
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    read_numbers(arguments.directory)
+    _check_options(arguments)
+    model = _weights(arguments) if arguments.to == "peft-lora" else _base(arguments)
+    place = {"directory": arguments.directory, "out": arguments.out, "model": model}
+    if arguments.to == "merged":
+        from tinylora_rl.artifact.merged import export_merged
+
+        tokenizer_dir = arguments.base if Path(arguments.base).is_dir() else None
+        survival = export_merged(
+            **place,
+            dtype=_dtype(arguments.dtype),
+            rounding=arguments.rounding or "nearest",
+            seed=arguments.seed,
+            tokenizer_dir=tokenizer_dir,
+        )
+        tokenizer = "" if tokenizer_dir else "; no tokenizer: --base is not a folder"
+        print(f"{arguments.out}: {survival.share:.1%} of the update survived rounding{tokenizer}")
+        return 0
+    if arguments.to == "peft-lora":
+        import torch
+
+        from tinylora_rl.artifact.peft_lora import export_peft_lora
+
+        dtype = _dtype(arguments.dtype) or torch.float32
+        export_peft_lora(**place, rank=arguments.rank, dtype=dtype, base_model=arguments.base_model)
+    else:
+        from tinylora_rl.artifact.peft_tinylora import export_peft_tinylora
+
+        export_peft_tinylora(**place, untie=arguments.untie, base_model=arguments.base_model)
+    print(f"{arguments.out}: {arguments.to}")
+    return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from tinylora_rl.artifact.hub import push
+
+    try:
+        address = push(
+            arguments.directory,
+            arguments.repo_id,
+            private=arguments.private,
+            base_model=arguments.base_model,
+        )
+    except ImportError as error:
+        raise ImportError(f"push needs huggingface_hub: {error}") from error
+    print(address)
+    return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Each option belongs to some formats: one that would be ignored is refused."""
+    belongs = {
+        "rank": ("peft-lora",),
+        "dtype": ("peft-lora", "merged"),
+        "rounding": ("merged",),
+        "untie": ("peft-tinylora",),
+        "base_model": ("peft-lora", "peft-tinylora"),
+    }
+    for key, formats in belongs.items():
+        if getattr(arguments, key) and arguments.to not in formats:
+            raise ValueError(f"--{key.replace('_', '-')}: only for --to {' or '.join(formats)}")
+
+
+def _weights(arguments: argparse.Namespace) -> Any:
+    """The base's weights, from its folder one at a time; a model where it comes from the Hub."""
+    if not Path(arguments.base).is_dir():
+        return _base(arguments)
+    from tinylora_rl.adapter import CheckpointWeights
+
+    return CheckpointWeights(arguments.base)
+
+
+def _base(arguments: argparse.Namespace) -> Any:
+    if not Path(arguments.base).is_dir() and not is_hub_id(arguments.base):
+        raise ValueError(f"--base={arguments.base}: no such folder, and no owner/name on the Hub")
+    from tinylora_rl.artifact.base import open_base
+
+    return open_base(arguments.base, arguments.directory, revision=arguments.revision)
+
+
+def _dtype(name: str | None) -> Any:
+    import torch
+
+    return None if name is None else getattr(torch, name)
+
+
+def _complain(error: Exception) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tinylora_rl.adapters", description="Adapters on disk.", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(required=True, metavar="inspect|verify|export|push")
+    inspect = verbs.add_parser("inspect", help="what an adapter is, its files verified")
+    inspect.add_argument("directories", nargs="+", metavar="DIR")
+    inspect.set_defaults(command=_inspect)
+
+    verify = verbs.add_parser("verify", help="that it fits a base model, digest by digest")
+    export = verbs.add_parser("export", help="for PEFT and vLLM, or merged into its base")
+    for verb in (verify, export):
+        verb.add_argument("directory", metavar="DIR")
+        verb.add_argument("--base", required=True, metavar="PATH", help="folder or Hub id")
+        verb.add_argument("--revision", help="commit of the base on the Hub")
+    verify.set_defaults(command=_verify)
+
+    export.add_argument("--to", required=True, choices=FORMATS)
+    export.add_argument("--out", required=True, metavar="OUT", help="a new folder")
+    export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    export.add_argument("--rank", type=int, help="pad the LoRA with zeros to this rank")
+    export.add_argument("--rounding", choices=("nearest", "stochastic"))
+    export.add_argument("--seed", type=int, default=0, help="of stochastic rounding")
+    export.add_argument(
+        "--untie", action="store_true", help="one v per module, where PEFT needs it"
+    )
+    export.add_argument(
+        "--base-model", metavar="ID", help="the base's name in PEFT's configuration"
+    )
+    export.set_defaults(command=_export)
+
+    push = verbs.add_parser("push", help="to the Hugging Face Hub, with a model card")
+    push.add_argument("directory", metavar="DIR")
+    push.add_argument("repo_id", metavar="REPO_ID", help="owner/name")
+    push.add_argument("--private", action="store_true")
+    push.add_argument("--base-model", metavar="ID", help="the base's id on the Hub, for the card")
+    push.set_defaults(command=_push)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

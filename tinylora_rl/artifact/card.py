@@ -1,0 +1,113 @@
+"""The model card of a published adapter: what it is, how to load it, what was measured. No torch.
+
+What comes from the manifest may be a stranger's: it is quoted for YAML, escaped for Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tinylora_rl.artifact.manifest import MANIFEST
+from tinylora_rl.artifact.payload import PAYLOAD
+from tinylora_rl.artifact.summary import printable, summarise
+
+CARD = "README.md"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+_LOAD = """\
+```python
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM
+from tinylora_rl import artifact
+
+model = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.{dtype}{revision})
+adapter = artifact.load(snapshot_download({repo_id}), model)  # verifies every digest
+```
+
+For PEFT and vLLM, `python -m tinylora_rl.adapters export DIR --to peft-lora --base BASE --out OUT`
+writes a LoRA of rank {r} that makes the same update; `--to merged` writes a whole model."""
+
+
+def render_card(
+    manifest: dict[str, Any], numbers: bytes, *, repo_id: str, base_model: str | None = None
+) -> str:
+    """The README.md of the verified adapter, with the Hub's front matter.
+
+    Args:
+        repo_id: where it will lie.
+        base_model: the base model's id on the Hub; None takes the manifest's, if it is one.
+    """
+    provenance = manifest["provenance"]
+    base = base_model or provenance.get("base_model")
+    num_parameters = manifest["num_parameters"]
+    parts = [
+        _front_matter(base),
+        f"# {_text(repo_id.rpartition('/')[2])}",
+        f"A TinyLoRA adapter: {num_parameters} trained numbers, {manifest['payload_bytes']} bytes, "
+        f"for {_code(base) if base else 'the base model whose digest stands below'}. Method: "
+        "[Learning to Reason in 13 Parameters](https://arxiv.org/abs/2602.04118).",
+        "## Load it",
+        _LOAD.format(
+            base=json.dumps(base or "BASE"),
+            dtype=re.sub(r"\W", "", manifest["base_dtype"]),
+            revision=_argument("revision", provenance.get("base_revision")),
+            repo_id=json.dumps(repo_id),
+            r=_text(manifest["config"].get("r")),
+        ),
+    ]
+    if metrics := provenance.get("metrics"):
+        parts += ["## Measured", _table(("metric", "value"), _metric_rows(metrics))]
+    if template := provenance.get("prompt_template"):
+        parts += ["## Prompt", "The prompt it was trained with:", _fenced(template)]
+    rows = [(_text(name), _code(value)) for name, value in summarise(manifest, numbers)]
+    parts += [
+        "## Identity",
+        f"`{MANIFEST}` and `{PAYLOAD}` are covered by one digest; the base model's target weights, "
+        "P and the singular vectors are checked on loading.",
+        _table(("field", "value"), rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether `name` reads as owner/name on the Hub rather than as a folder."""
+    return name is not None and _HUB_ID.fullmatch(name) is not None and not name.startswith(".")
+
+
+def _front_matter(base: str | None) -> str:
+    lines = ["---", "library_name: tinylora-rl", "pipeline_tag: text-generation"]
+    if is_hub_id(base):
+        lines += [f"base_model: {json.dumps(base)}", "base_model_relation: adapter"]
+    tags = ["tinylora", "lora", "grpo", "reinforcement-learning"]
+    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
+
+
+def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    return [(_text(name), f"{value:.6g}") for name, value in metrics.items()]
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    lines = [head, ("---", "---"), *rows]
+    return "\n".join(f"| {left} | {right} |" for left, right in lines)
+
+
+def _argument(name: str, value: str | None) -> str:
+    return f", {name}={json.dumps(value)}" if value else ""
+
+
+def _text(value: object) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|#!])", r"\\\1", printable(value))
+
+
+def _code(value: object) -> str:
+    """Inline code, also in a table: there a bar must be escaped, and a back-tick cannot be."""
+    return f"`{printable(value).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def _fenced(text: str) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -113,7 +113,19 @@ FLEXIBLE = [
     ("1 500", "1 500"),
     ("(3,4)", "3,4"),
     ("3:4", "3:4"),
-    ("2^{10}", "2^{10"),
+    ("2^{10}", "2^{10}"),
+    (r"1.5 \times 10^{-3}", r"1.5 \times 10^{-3}"),
+    (r"is \sqrt{5}", r"\sqrt{5}"),
+    (r"is -\sqrt 5", r"-\sqrt 5"),
+    (r"is \sqrt[3]{5}", r"\sqrt[3]{5}"),
+    (r"is 2\sqrt{3}", r"2\sqrt{3}"),
+    (r"is 1 + \sqrt{3}", r"1 + \sqrt{3}"),
+    (r"is \frac{\sqrt{3}}{2}", r"\frac{\sqrt{3}}{2}"),
+    (r"is 5\pi", r"5\pi"),
+    ("is 5\u03c0", "5\u03c0"),
+    ("is \u221a5", "\u221a5"),
+    ("is 5x", "5x"),
+    ("is 5 x 3", "3"),
     ("10 - 15", "10 - 15"),
     ("12 / 5", "12 / 5"),
     ("2**3", "2**3"),
@@ -173,16 +185,37 @@ def test_boxed(response, answer):
 
 HOSTILE = ["#", "####", "#### ", "#### 1", "1", "1,", "1 ", "1 1", " ", "-", "- ", "1-", "1 - "]
 HOSTILE += [".", "a", "\\boxed{", "\\boxed{1}", "{", "}", "\\", "\\frac{", "\\frac{1}{2}", "100 "]
-HOSTILE += ["1/", "\n", "$", "1" + " " * 50, "\t", "1^{"]
+HOSTILE += [
+    "1/",
+    "\n",
+    "$",
+    "1" + " " * 50,
+    "\t",
+    "1^{",
+    "1x",
+    "1\\pi",
+    "\\sqrt{",
+    "\\sqrt[",
+    "\u221a",
+]
+HOSTILE += ["\\frac{{", "\\frac{" + "{a}" * 30, "{a", "1\\sqrt{1}", "1\\frac{{"]
+
+
+def cpu_seconds(function, *arguments):
+    """Return the least of three runs in CPU time, which other processes do not change."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        function(*arguments)
+        times.append(time.process_time() - start)
+    return min(times)
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_hostile_responses_take_linear_time(name, unit):
     response = unit * (100_000 // len(unit)) + "\n#### 7"
-    start = time.perf_counter()
-    EXTRACTORS[name](response)
-    assert time.perf_counter() - start < 1.0
+    assert cpu_seconds(EXTRACTORS[name], response) < 0.05
 
 
 def test_answer_far_from_the_end_is_found():

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from tinylora_rl.rewards.normalise import canonical, exact_match, parse_number
 
+INTEGERS = st.integers(min_value=-(10**30), max_value=10**30)
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12)
+
 SAME = [
     # digit groups
     ("1,234", "1234"),
@@ -82,6 +85,39 @@ SAME = [
     ("$x+1$.", "x+1"),
     ("$48$, $384$", "48, 384"),
     ("48,  384", "48, 384"),
+    # mixed numbers, scientific notation
+    (r"1\frac{4}{5}", "1.8"),
+    ("137 1/2", "137.5"),
+    (r"-1\frac{1}{2}", "-1.5"),
+    ("3e4", "30000"),
+    ("1.5e-3", "0.0015"),
+    (r"3 \times 10^{8}", "300000000"),
+    (r"3 \times 10^8", "3e8"),
+    ("10^3", "1000"),
+    ("-1./3", r"-\frac{1}{3}"),
+    # a unit or a name on one side
+    ("5 cm", "5"),
+    (r"5\text{ cm}", "5"),
+    (r"5\text{ cm}^2", r"5 \text{ square centimeters}"),
+    (r"5 \mathrm{~km} / \mathrm{hr}", r"5\text{ kilometers per hour}"),
+    (r"5 \text{ apples}", "5"),
+    (r"90^\circ", r"90\text{ degrees}"),
+    (r"\$5", "5 dollars"),
+    (r"12\pi\text{ cm}^3", r"12\pi"),
+    ("x=5", "5"),
+    (r"x \in [0,1)", "[0, 1)"),
+    (r"x = 2, 3", "2, 3"),
+    # shapes
+    ("(1/2, 3)", "(0.5,3.0)"),
+    ("[0,0.50]", r"[0, \frac12]"),
+    (r"\{1,2\}", r"\{2, 1\}"),
+    (r"(-\infty,1)\cup(2,+\infty)", r"(-\infty, 1) \cup (2, \infty)"),
+    (r"\begin{pmatrix}1/2\\3\end{pmatrix}", r"\begin{bmatrix} 0.5 \\ 3 \end{bmatrix}"),
+    (r"\left[\begin{array}{cc}1 & 2\end{array}\right]", r"\begin{pmatrix}1&2\end{pmatrix}"),
+    ("2 and 3", "2, 3"),
+    (r"1 \pm \sqrt{2}", r"1+\sqrt{2}, 1-\sqrt{2}"),
+    (r"\text{(C)}", "C"),
+    (r"\sqrt2", r"\sqrt{2}"),
 ]
 
 DIFFERENT = [
@@ -121,18 +157,39 @@ DIFFERENT = [
     ("12k", "12"),
     ("12k", "12000"),
     ("3e4", "3"),
-    ("3e4", "30000"),
     ("1e999999999", "1"),
     ("5:30", "5"),
     ("10-15", "10"),
     ("10-15", "15"),
     ("10-15", "-5"),
     ("2+3", "5"),
-    ("10^3", "1000"),
-    ("5 cm", "5"),
     (r"5\text{ million}", "5"),
-    ("x=5", "5"),
     ("(5)", "5"),
+    ("5 cm", r"5\text{ m}"),
+    (r"5\text{ cm}", r"5\text{ cm}^2"),
+    (r"5\text{ hours}", r"5\text{ minutes}"),
+    (r"5\%", r"5\text{ cm}"),
+    (r"\$5", r"5\text{ cents}"),
+    ("5m", "5"),
+    ("2x cm", "2x"),
+    (r"\sin 30^\circ", r"\sin 30"),
+    ("x=5", "y=5"),
+    ("x=5", r"x \in 5"),
+    ("x==5", "5"),
+    ("2x=5", "5"),
+    ("x<5", "5"),
+    ("x = 2, y = 3", "y = 2, x = 3"),
+    (r"x \in [0,1)", r"y \in [0,1)"),
+    (r"3\frac{7}{2}", "6.5"),
+    ("1e401", "1e402"),
+    (r"\{1,2\}", "(1,2)"),
+    (r"\{1,1,2\}", r"\{1,2,2\}"),
+    ("(0,1)", "(0,1]"),
+    ("1, 2", "2, 1"),
+    (r"\pm 2", "2"),
+    (r"\pm 2", "(2,-2)"),
+    (r"\begin{pmatrix}1&2\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+    (r"\begin{vmatrix}1&2\end{vmatrix}", r"\begin{pmatrix}1&2\end{pmatrix}"),
     ("5\u00b2", "5"),
     ("5\u00bd", "5"),
     ("\u0665", "5"),
@@ -190,8 +247,51 @@ def test_no_number_beyond_the_cap():
     assert not exact_match("1" * 100_000, "1")
 
 
-INTEGERS = st.integers(min_value=-(10**30), max_value=10**30)
-DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12)
+def test_unordered_answers_match_in_any_order():
+    assert exact_match("2, 1", "1,2", unordered=True)
+    assert exact_match(r"\{2, 1\}", "1,2", unordered=True)
+    assert exact_match("7,500, 2,500", "2500,7500", unordered=True)
+    assert exact_match("200,100", "100,200", unordered=True)
+    assert not exact_match("2, 1", "1,2")
+    assert not exact_match("1, 1", "1,2", unordered=True)
+    assert not exact_match("1,2,2", "1,2", unordered=True)
+    assert not exact_match("(2,1)", "(1,2)", unordered=True)
+    # `5` fits both golds, `5 cm` only the second: pairs are searched for, not taken greedily
+    assert exact_match(r"5, 5\text{ cm}", r"5\text{ cm}, 5\text{ m}", unordered=True)
+
+
+def test_tolerance_is_absolute_and_exact():
+    assert exact_match("4.3", "4.2", tolerance=0.1)  # as floats, 4.3 - 4.2 > 0.1
+    assert not exact_match("4.3000000000000001", "4.2", tolerance=0.1)
+    assert exact_match(r"\frac{43}{10}", "4.2", tolerance=0.1)
+    assert exact_match(r"4.3 \times 10^{8}", "4.2e8", tolerance=1e7)
+    assert exact_match("(4.3, 1)", "(4.2, 1.1)", tolerance=0.1)
+    assert not exact_match("x", "4.2", tolerance=1e9)
+    assert not exact_match(r"4.2\text{ cm}", r"4.2\text{ m}", tolerance=0.1)
+
+
+@given(st.fractions(), st.fractions(), st.floats(0, 10))
+def test_within_the_tolerance(one, other, tolerance):
+    close = abs(one - other) <= Fraction(repr(tolerance))
+    assert exact_match(str(one), str(other), tolerance=tolerance) == close
+
+
+@given(st.permutations(["1", "2/3", r"\sqrt{2}", "(1,2)", "x=4"]))
+def test_order_counts_unless_it_is_said_not_to(items):
+    gold = ["1", "2/3", r"\sqrt{2}", "(1,2)", "x=4"]
+    assert exact_match(", ".join(items), ", ".join(gold), unordered=True)
+    assert exact_match(", ".join(items), ", ".join(gold)) == (items == gold)
+
+
+UNITS_OF = ["cm", "m", "kg", "hours", "dollars", "apples", "degrees", "miles per hour", "cm^2"]
+
+
+@given(INTEGERS, INTEGERS, st.sampled_from(UNITS_OF), st.sampled_from(UNITS_OF))
+def test_units_are_ignored_once_and_compared_twice(answer, gold, unit, other):
+    with_unit = rf"{answer}\text{{ {unit}}}"
+    assert exact_match(with_unit, str(gold)) == (answer == gold)
+    assert exact_match(str(answer), rf"{gold} \mathrm{{{unit}}}") == (answer == gold)
+    assert exact_match(with_unit, rf"{answer}\text{{ {other}}}") == (unit == other)
 
 
 @given(INTEGERS)

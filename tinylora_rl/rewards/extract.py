@@ -4,8 +4,8 @@ All of them read the whole response. verl's GSM8K reward looks at the last 300 c
 cut through a number or before the `####` changes the verdict without a trace.
 
 What is returned is the answer as written; `normalise` decides what it is equal to. A number that is
-part of an expression is returned with it: `1/2`, `5:30`, `10 - 15`, `3e4`, `1,2,3` come back whole,
-so that a gold answer of `1`, `30`, `15`, `4` or `123` is not found inside them.
+part of an expression is returned with it: `1/2`, `5:30`, `10 - 15`, `3e4`, `1,2,3`, `5\pi` come
+back whole, so that a gold answer of `1`, `30`, `15`, `4`, `123` or `5` is not found inside them.
 """
 
 import re
@@ -22,19 +22,28 @@ _SEPARATOR = r"(?:,|\.|\{,\}|,?\\[,!;]|[\u00a0\u2009\u202f])"
 _DIGITS = rf"[0-9]+(?:{_SEPARATOR}[0-9]+|[ ][0-9]{{3}}(?![0-9]))*"
 # A leading dot is a decimal point in ` .5` and neither in `Rs.500` nor in `...5`.
 _NUMBER = rf"(?:(?<![0-9A-Za-z.])\.)?{_DIGITS}"
-_FRACTION = r"\\[dtc]?frac\s?\{[^{}]{0,40}\}\s?\{[^{}]{0,40}\}"
-_OPERAND = rf"[-+]?\\?\$?(?:{_NUMBER}|{_FRACTION})"
+_BRACED = r"\{(?:[^{}]|\{[^{}]{0,40}\}){0,40}+\}"
+_FRACTION = rf"\\[dtc]?frac\s?{_BRACED}\s?{_BRACED}"
+_RADICAL = r"\\sqrt ?(?:\[[0-9]{1,3}\] ?)?"
+_ROOT_OF = rf"(?:{_RADICAL}(?:\{{ ?{_NUMBER}\}}?|{_NUMBER})|\u221a{_NUMBER})"
+_OPERAND = rf"[-+]?\\?\$?(?:{_NUMBER}|{_FRACTION}|{_ROOT_OF})"
 _OPERATOR = rf"(?:\*?[{MINUS}+/^*\u00d7\u00b7\u00f7]|\\(?:times|cdot|div)(?![A-Za-z]))"
+# 5\pi, 5\sqrt{2}, 5x; `5 x 3` keeps its `x` apart
+_FACTOR = (
+    rf"(?: ?{_ROOT_OF}| ?(?:{_RADICAL}\{{?|\u221a)| ?\\pi(?![A-Za-z])|\u03c0|[xyz](?![A-Za-z]))"
+)
 # What makes the number before it part of something else.
 _CONTINUATION = (
-    rf"(?:(?:{_OPERATOR}|[ \t]+{_OPERATOR}[ \t]+)\{{?{_OPERAND}"
+    rf"(?:(?:{_OPERATOR}|[ \t]+{_OPERATOR}[ \t]+)(?:\{{{_OPERAND}\}}?|{_OPERAND})"
     rf"|[:eE]{_OPERAND}"
     r"|[ \t]+[0-9]+/[0-9]+"  # the mixed number 1 1/2
     rf"|{_FRACTION}"
     rf"|[{_SUPERSCRIPT_OR_FRACTION}]+"
+    rf"|{_FACTOR}"
     r"|[kKMB](?![A-Za-z]))"  # 12k is not 12
 )
-_EXPRESSION = rf"(?:{_NUMBER}|{_FRACTION}){_CONTINUATION}*"
+# Possessive: nothing follows that could ask for less, and long chains cost no stack.
+_EXPRESSION = rf"(?:{_NUMBER}|{_FRACTION}|{_ROOT_OF}){_CONTINUATION}*+"
 
 _LAST_NUMBER = re.compile(_EXPRESSION)
 _MARKED_NUMBER = re.compile(r"####(?!#)[^0-9A-Za-z\n]{0,8}[0-9]")

@@ -1,97 +1,221 @@
 r"""When two answers are the same: one canonical form, compared exactly.
 
-Numbers become exact fractions. Equal are
-    1,234  1\,234  1{,}234  1234           digit groups, if they are groups of three
-    72  $72  \$72  72$  072  72.  72.00    currency sign in front, leading zeros, trailing dot
-    5  +5;  -5 with any of the signs in `MINUS`;  .50  0.5;  50  50%  50\%
-    \frac{1}{2}  1/2  0.5
-Anything else is LaTeX, compared as text after
-    \dfrac \tfrac \cfrac -> \frac;  \frac12 -> \frac{1}{2};  \text{a} \mathrm{a} ... -> a
-    \left \right $ \$ degrees -> nothing;  a final dot -> nothing
-    spaces -> nothing, except where they hold letters or digits apart: `1 1/2` is not `11/2`
+An answer is a value or a shape of values (`shape`); shapes must agree, and values pair by pair.
+Equal values are
+    numbers that are the same exact fraction (`numerals`): 1,234 1234; .50 0.5 1/2 \frac12;
+        1\frac{1}{2} 1.5; 4.5e33 4.5 \times 10^{33}
+    other LaTeX with the same text in one spelling (`spelling`), spaces aside
+Ignored where one side has it; where both have it, it must be the same:
+    a unit (`units`): `72`, `$72`, `72\text{ dollars}`, `72\%`, `72^\circ` all equal 72,
+        but `72\text{ cm}` is not `72\text{ m}`, and no unit is converted
+    what the value is called: `x=5`, `f(x)=2x`, `x \in [0,1]`
+A set, and a gold answer that says `unordered`, is compared in any order, each item used once.
 
-Not equal, on purpose: a number and the same number with a unit; 50% and 0.5; `x=5` and `5`; `10,5`
-and `105`; `48, 384` and `48,384`; upper and lower case. A wrong answer that is paid does more harm
-in training than a right one that is missed. No comparison goes through a float or `eval`.
+Not equal, on purpose: 50% and 0.5; `10,5` and `105`; `48, 384` and `48,384`; `(5)` and `5`; upper
+and lower case; `(0,1)` and `[0,1]`; `\{1,2\}` and `1,2` unless unordered. A wrong answer that is
+paid does more harm in training than a right one that is missed.
 """
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
-from tinylora_rl.rewards.extract import MINUS
+from tinylora_rl.rewards.numerals import MAX_NUMBER_CHARS, parse_number
+from tinylora_rl.rewards.shape import LIST, SET, Shape, shape_of
+from tinylora_rl.rewards.spelling import one_spelling, unwrapped, without_spaces
+from tinylora_rl.rewards.units import split_unit
 
-MAX_ANSWER_CHARS = 1000  # above it an answer is compared as it stands
-MAX_NUMBER_CHARS = 128
+__all__ = ["MAX_ANSWER_CHARS", "MAX_NUMBER_CHARS", "Value", "canonical", "exact_match"]
+__all__ += ["parse_number", "same_answer", "value_of"]
 
-_CURRENCY = "$\u20ac\u00a3\u00a5\u20b9"
-_DECIMAL = re.compile(
-    rf"(?P<sign>[-+]?)\s*[{_CURRENCY}]?\s*"
-    r"(?=\.?[0-9])(?P<whole>[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]*)(?:\.(?P<decimals>[0-9]*))?"
-    r"\s*(?:\\?%)?\.?"
+MAX_UNORDERED = 50  # longer sets and lists are compared in the order they are written
+MAX_ANSWER_CHARS = 1000  # a longer answer, or gold, is compared as it stands
+
+
+@dataclass(frozen=True)
+class Value:
+    """A single value: `name = latex unit`, and `content`, its number or its text."""
+
+    content: Fraction | str
+    latex: str
+    unit: str | None = None
+    name: str | None = None
+
+
+Same = Callable[[str, str], bool]
+
+_GREEK = "alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|lambda|mu|nu|xi|rho|sigma|tau"
+_GREEK += "|phi|varphi|chi|psi|omega|Delta|Gamma|Lambda|Omega|Phi|Psi|Sigma|Theta"
+_LETTER = rf"(?:[A-Za-z]|\\(?:{_GREEK})(?![A-Za-z])|\\(?:mathrm|text|mathbf)\{{\s?[A-Za-z]\s?\}})"
+_NAME = re.compile(
+    rf"\s*({_LETTER}(?:_(?:[0-9A-Za-z]|\{{[0-9A-Za-z ]{{1,12}}\}}))?'?"
+    rf"(?:\s?\(\s?{_LETTER}\s?\))?\s?(?:=|\\in(?![A-Za-z])))(?![=<>])"
 )
-_RATIO = re.compile(
-    r"(?P<sign>[-+]?)\s*(?:(?P<slash_top>[0-9]+)\s*/\s*(?P<slash_bottom>[0-9]+)"
-    r"|\\frac\{\s*(?P<top>-?[0-9]+)\s*\}\s*\{\s*(?P<bottom>[0-9]+)\s*\})"
-)
-
-_TO_HYPHEN = str.maketrans(dict.fromkeys(MINUS, "-"))
-_THOUSANDS = re.compile(
-    r"(?<=[0-9])(?:\{,\}|,\\!|,?\\[,;!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))"
-)
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}")
-_SIZING = re.compile(r"\\(?:left|right)\.?(?![A-Za-z])")
-_ANY_FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_FRAC_TOP = re.compile(r"\\frac\s*([0-9A-Za-z])")
-_FRAC_BOTTOM = re.compile(r"\\frac\s*(\{[^{}]*\})\s*([0-9A-Za-z])")
-_DEGREES = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\degrees?(?![A-Za-z])|\u00b0")
-_LATEX_SPACE = re.compile(r"(?<!\\)(?:\\[,;:! ]|\\q?quad(?![A-Za-z])|~)|\\?\$")
-_LOOSE_SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])|(?<=[0-9])\s+(?=[A-Za-z])")
+_CHOICE = re.compile(r"\(([A-Z])\)")
+_PLUS = re.compile(r"^\+\s?")
 
 
-def exact_match(answer: str, gold: str) -> bool:
-    """True when both have the same canonical form and that form is not empty."""
-    canonical_answer = canonical(answer)
-    return canonical_answer != "" and canonical_answer == canonical(gold)
+def exact_match(
+    answer: str, gold: str, tolerance: float | None = None, unordered: bool = False
+) -> bool:
+    """True when both have the same canonical form and that form is not empty.
+
+    Args:
+        answer, gold: as extracted, as the benchmark gives it.
+        tolerance: numbers are also the same when they differ by no more; absolute, exact in the
+            decimal digits of the float.
+        unordered: both are comma-separated answers, in any order.
+    """
+
+    def same(one: str, other: str) -> bool:
+        return same_value(value_of(one), value_of(other), tolerance)
+
+    return same_answer(answer, gold, unordered, same)
+
+
+def same_answer(answer: str, gold: str, unordered: bool, same: Same) -> bool:
+    """True when the shapes agree and the values, as text in one spelling, are `same` in pairs."""
+    if max(len(answer), len(gold)) > MAX_ANSWER_CHARS:
+        return answer.strip() == gold.strip() != ""
+    answer, gold = _final(answer), _final(gold)
+    if not answer or not gold:
+        return False
+    if answer == gold and isinstance(shape_of(gold), Shape):
+        return True
+    if (r"\pm" in answer) != (r"\pm" in gold):
+        return _same_in_any_order(_both_signs(answer), _both_signs(gold), same)
+    if not unordered:
+        return _same_shape(shape_of(answer), shape_of(gold), same)
+    golds = _items(gold, commas_separate=True)
+    # `2,500, 7,500` can be read as two answers or four.
+    readings = [_items(answer, commas_separate=True), _items(answer, commas_separate=False)]
+    return any(_same_in_any_order(items, golds, same) for items in readings)
 
 
 def canonical(text: str) -> Fraction | str:
-    """Return the exact value if the text is a number, else its normalised LaTeX."""
-    text = text.strip()
+    """Return the exact value if the text is a number, else its normalised LaTeX.
+
+    Units and names are left out: two answers of the same canonical form may still differ in them.
+    """
     if len(text) > MAX_ANSWER_CHARS:
-        return text
-    latex = _unify_latex(text)
-    # Before spaces go: `48, 384` is a list and `48,384` a number.
+        return text.strip()
+    shape = shape_of(_final(text))
+    return value_of(shape).content if isinstance(shape, str) else _rendered(shape)
+
+
+@lru_cache(maxsize=1024)  # a set compares each of its values with each
+def value_of(text: str) -> Value:
+    """Return name, content and unit of a single value in one spelling."""
+    name = _NAME.match(text)
+    latex, unit = split_unit(text[name.end() :] if name else text)
+    latex = unwrapped(latex).strip()
     number = parse_number(latex)
-    if number is not None:
-        return number
-    return _LOOSE_SPACE.sub("", re.sub(r"\s+", " ", latex)).removesuffix(".")
+    content = without_spaces(_PLUS.sub("", latex)).removesuffix(".")
+    choice = _CHOICE.fullmatch(content)
+    return Value(
+        content=number if number is not None else choice[1] if choice else content,
+        latex=latex,
+        unit=unit,
+        name=_plain_name(name) if name else None,
+    )
 
 
-def parse_number(text: str) -> Fraction | None:
-    """Return the exact value of a decimal or a ratio of integers, None for anything else."""
-    text = text.strip().translate(_TO_HYPHEN)
-    if len(text) > MAX_NUMBER_CHARS:
-        return None
-    if decimal := _DECIMAL.fullmatch(text):
-        whole, decimals = decimal["whole"].replace(",", ""), decimal["decimals"] or ""
-        value = Fraction(int(whole + decimals), 10 ** len(decimals))
-    elif ratio := _RATIO.fullmatch(text):
-        bottom = int(ratio["slash_bottom"] or ratio["bottom"])
-        if bottom == 0:
-            return None
-        value = Fraction(int(ratio["slash_top"] or ratio["top"]), bottom)
-        decimal = ratio
-    else:
-        return None
-    return -value if decimal["sign"] == "-" else value
+def same_value(answer: Value, gold: Value, tolerance: float | None) -> bool:
+    """True when the contents are equal and neither name nor unit contradicts."""
+    if not agree(answer, gold):
+        return False
+    if isinstance(answer.content, Fraction) and isinstance(gold.content, Fraction):
+        margin = Fraction(repr(tolerance)) if tolerance is not None else 0
+        return abs(answer.content - gold.content) <= margin
+    return answer.content == gold.content != ""
 
 
-def _unify_latex(text: str) -> str:
-    text = _THOUSANDS.sub(",", text.translate(_TO_HYPHEN))
-    text = _SIZING.sub(" ", _DEGREES.sub(" ", text))
-    text = _ANY_FRAC.sub(r"\\frac", text)
-    text = _FRAC_TOP.sub(r"\\frac{\1}", text)
-    text = _FRAC_BOTTOM.sub(r"\\frac\1{\2}", text)
-    text = _TEXT.sub(r"\1", text)
-    # A dollar becomes a gap: `$48$,$384$` must not turn into the number 48,384.
-    return _LATEX_SPACE.sub(" ", text).strip()
+def agree(answer: Value, gold: Value) -> bool:
+    """True when neither name nor unit is there twice and different."""
+    return all(
+        None in pair or pair[0] == pair[1]
+        for pair in ((answer.name, gold.name), (answer.unit, gold.unit))
+    )
+
+
+def _final(text: str) -> str:
+    return re.sub(r"\s*(?<!\\right)\.$", "", one_spelling(text.strip())).strip()
+
+
+def _same_shape(answer: Shape | str, gold: Shape | str, same: Same) -> bool:
+    if isinstance(answer, str) and isinstance(gold, str) and same(answer, gold):
+        return True
+    if isinstance(answer, str) or isinstance(gold, str):
+        (name, answer), (gold_name, gold) = _unnamed(answer), _unnamed(gold)
+        if name != gold_name and None not in (name, gold_name):
+            return False
+    if isinstance(answer, str) or isinstance(gold, str):
+        return False
+    if answer.kind != gold.kind:
+        return False
+    if answer.kind == SET:
+        return _same_in_any_order(answer.items, gold.items, same)
+    return len(answer.items) == len(gold.items) and all(
+        _same_shape(one, other, same) for one, other in zip(answer.items, gold.items, strict=True)
+    )
+
+
+def _unnamed(answer: Shape | str) -> tuple[str | None, Shape | str]:
+    r"""Split `x \in [0,1]` into `x \in` and the interval."""
+    name = _NAME.match(answer) if isinstance(answer, str) else None
+    if name is None or not isinstance(answer, str):
+        return None, answer
+    return _plain_name(name), shape_of(answer[name.end() :], commas_separate=True)
+
+
+def _plain_name(name: re.Match[str]) -> str:
+    return without_spaces(unwrapped(name[1])).replace(" ", "")
+
+
+def _same_in_any_order(
+    answers: tuple[Shape | str, ...], golds: tuple[Shape | str, ...], same: Same
+) -> bool:
+    """True if the items pair off. `same` is not transitive (units), so pairs are searched for."""
+    if len(answers) != len(golds):
+        return False
+    if len(answers) > MAX_UNORDERED:
+        return all(_same_shape(one, other, same) for one, other in zip(answers, golds, strict=True))
+    fits = [[_same_shape(answer, gold, same) for gold in golds] for answer in answers]
+    taken_by: dict[int, int] = {}
+
+    def place(answer: int, seen: set[int]) -> bool:
+        for gold in range(len(golds)):
+            if fits[answer][gold] and gold not in seen:
+                seen.add(gold)
+                if gold not in taken_by or place(taken_by[gold], seen):
+                    taken_by[gold] = answer
+                    return True
+        return False
+
+    return all(place(answer, set()) for answer in range(len(answers)))
+
+
+def _items(text: str, commas_separate: bool) -> tuple[Shape | str, ...]:
+    shape = shape_of(text, commas_separate)
+    return shape.items if isinstance(shape, Shape) and shape.kind in (LIST, SET) else (shape,)
+
+
+def _both_signs(text: str) -> tuple[Shape | str, ...]:
+    r"""Return the items with `1 \pm \sqrt{2}` as two; a set stays apart from a list."""
+    shape = shape_of(text)
+    items = shape.items if isinstance(shape, Shape) and shape.kind in (LIST, SET) else (shape,)
+    signed: list[Shape | str] = ["set"] if isinstance(shape, Shape) and shape.kind == SET else []
+    for item in items:
+        if isinstance(item, str) and item.count(r"\pm") == 1:
+            signed += [item.replace(r"\pm", sign) for sign in "+-"]
+        else:
+            signed.append(item)
+    return tuple(signed)
+
+
+def _rendered(shape: Shape | str) -> str:
+    if isinstance(shape, str):
+        return str(value_of(shape).content)
+    return f"{shape.kind}:" + ";".join(f"({_rendered(item)})" for item in shape.items)

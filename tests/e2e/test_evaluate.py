@@ -121,9 +121,7 @@ def test_every_adapter_is_compared_with_the_base(stopped_and_continued):
     assert (run_dir / "samples.html").stat().st_size > 10_000
 
 
-def test_merged_weights_and_factors_agree_item_by_item(
-    stopped_and_continued, adapters, tmp_path
-):
+def test_merged_weights_and_factors_agree_item_by_item(stopped_and_continued, adapters, tmp_path):
     result = evaluate(
         tmp_path / "merged", adapters, "evaluate.weights=merged", "evaluate.samples=0"
     )

@@ -1,8 +1,18 @@
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tinylora_rl.rewards.extract import EXTRACTORS, boxed, flexible, strict
+from tinylora_rl.rewards.extract import (
+    _LAST_NUMBER,
+    EXTRACTORS,
+    _last,
+    _safe_start,
+    boxed,
+    flexible,
+    strict,
+)
 
 # response -> what `strict` returns
 STRICT = [
@@ -222,3 +232,16 @@ def test_answer_far_from_the_end_is_found():
     """verl looks at the last 300 characters only; here the whole response counts."""
     assert strict("#### 1234" + " and so on" * 10_000) == "1234"
     assert strict("#### 1234" + "!" * 297) == "1234"  # verl would read nothing or `4`
+
+
+PIECES = st.sampled_from(
+    "\\frac|\\dfrac|{|}|{1}|{a}|\n|\n\n|1|23|-| |/|x|.|,|\\sqrt|\\pi|^|= |k".split("|")
+)
+
+
+@settings(max_examples=2000)
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_a_scan_of_the_last_line_finds_what_a_scan_of_all_finds(text):
+    whole = _last(_LAST_NUMBER, text)
+    part = _last(_LAST_NUMBER, text, _safe_start(text))
+    assert (whole and whole.span()) == (part and part.span())

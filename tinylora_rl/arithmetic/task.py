@@ -24,6 +24,8 @@ MAX_TERM = 9
 TEST_SHARE_PERCENT = 10
 NUM_PROBLEMS = {"train": 26_894, "test": 3_142}  # all there are; counted by a test
 
+HELD_OUT_SEED = 42  # which test problems a run validates on, whatever it trains on
+
 HESITATION = "Hm\n"
 NUM_HESITATIONS = 3
 # Of the guesses seen in pre-training, this share is right; the others are off by 1 to MAX_SLIP.

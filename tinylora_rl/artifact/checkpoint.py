@@ -26,3 +26,8 @@ def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(f"{base}: not loaded from the Hub ({reason}); give a folder") from error
+
+
+def revision_of(folder: Path) -> str | None:
+    """The commit of a snapshot in the Hub's cache, `.../snapshots/<commit>`; None elsewhere."""
+    return folder.name if folder.parent.name == "snapshots" else None

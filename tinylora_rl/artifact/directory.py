@@ -22,6 +22,7 @@ from torch import nn
 from tinylora_rl import __version__
 from tinylora_rl.adapter import (
     Adapter,
+    CheckpointWeights,
     Identity,
     TinyLoraConfig,
     Update,
@@ -32,6 +33,7 @@ from tinylora_rl.adapter import (
     load_or_build,
     targets_of,
 )
+from tinylora_rl.artifact.checkpoint import revision_of
 from tinylora_rl.artifact.manifest import (
     FORMAT,
     MANIFEST,
@@ -281,6 +283,8 @@ def _check_revision(
     revision: str | None,
     where: str | Path,
 ) -> None:
+    if revision is None and isinstance(source, CheckpointWeights):
+        revision = revision_of(source.directory)
     # transformers' own note of the commit, under this private name since version 4.22
     here = revision or getattr(getattr(source, "config", None), "_commit_hash", None)
     stored = manifest["provenance"].get("base_revision")

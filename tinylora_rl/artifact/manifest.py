@@ -39,6 +39,17 @@ def render_manifest(fields: Mapping[str, Any]) -> bytes:
     return text
 
 
+def restated(manifest: Mapping[str, Any], provenance: Mapping[str, Any]) -> bytes:
+    """The file of `manifest`, with these fields of its provenance replaced.
+
+    Raises:
+        ValueError: see `Provenance` and `render_manifest`.
+    """
+    changed = Provenance.from_mapping({**manifest["provenance"], **provenance})
+    fields = {key: value for key, value in manifest.items() if key != "digest"}
+    return render_manifest({**fields, "provenance": changed.to_dict()})
+
+
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """sha256 over every field but `digest`, as canonical JSON."""
     fields = {key: value for key, value in manifest.items() if key != "digest"}

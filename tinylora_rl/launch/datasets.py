@@ -76,7 +76,8 @@ def _load(data: DictConfig, split: Literal["train", "test"]) -> Rows:
             return math.rows(data.split, data.path, data.template, check=data.check)
         if data.name == "arithmetic":
             # one split is disjoint from the other, and both from pre-training, whatever the seed
-            return arithmetic.rows(split, data[f"{split}_rows"], seed=data.seed)
+            seed = data.seed if split == "train" else arithmetic.HELD_OUT_SEED
+            return arithmetic.rows(split, data[f"{split}_rows"], seed=seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     raise AssertionError(data.name)  # refused by check_config

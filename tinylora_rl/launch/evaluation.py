@@ -209,7 +209,7 @@ def _rows(config: DictConfig, benchmark: str) -> list[Row]:
     data = config.data
     try:
         if benchmark == EMBEDDED:
-            return arithmetic.rows("test", data.rows or 256, seed=0)
+            return arithmetic.rows("test", data.rows or 256, seed=arithmetic.HELD_OUT_SEED)
         return benchmarks.rows(
             benchmark,
             data.path,

@@ -42,6 +42,9 @@ def register_resolvers() -> None:
         "smallest": _smallest,
         "sum": lambda *values: sum(values),
         "hub_offline": _hub_offline,
+        "reward_name": lambda judge, control: control or judge,
+        # not the path: an adapter is published, the layout of a machine is not
+        "run_name": lambda run_dir: "/".join(Path(run_dir).parts[-2:]),
         "num_cores": lambda: len(os.sched_getaffinity(0)),
     }
     for name, resolver in resolvers.items():

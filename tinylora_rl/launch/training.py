@@ -25,6 +25,7 @@ from tinylora_rl.launch.verb import stop_on_signals
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.figure import draw_reward
+from tinylora_rl.runs.samples_page import records_from_validation, write_samples_page
 from tinylora_rl.runs.summary import closing_summary
 
 
@@ -85,6 +86,12 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
     finally:
         ray.shutdown()
         draw_reward(run.metrics, run.figure, title=config.trainer.experiment_name)
+        if run.samples.is_dir():
+            write_samples_page(
+                records_from_validation(run.samples, benchmark=config.data.name),
+                run.samples_page,
+                title=config.trainer.experiment_name,
+            )
     return 0
 
 

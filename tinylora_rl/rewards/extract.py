@@ -48,6 +48,8 @@ _EXPRESSION = rf"(?:{_NUMBER}|{_FRACTION}|{_ROOT_OF}){_CONTINUATION}*+"
 _LAST_NUMBER = re.compile(_EXPRESSION)
 _MARKED_NUMBER = re.compile(r"####(?!#)[^0-9A-Za-z\n]{0,8}[0-9]")
 _STRICT_ANSWER = re.compile(rf"#### (-?{_EXPRESSION})")
+_MAX_FRACTION_CHARS = 3500  # of `_FRACTION`: two groups of at most 40 * 42 + 2
+_MAX_LINES_BACK = 4
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOXED_OPEN = re.compile(r"\\boxed\s*\{")
 
@@ -71,7 +73,7 @@ def flexible(response: str) -> str | None:
 
     A minus counts as a sign unless it joins (`COVID-19`) or is a list bullet.
     """
-    number = _last(_LAST_NUMBER, response)
+    number = _last(_LAST_NUMBER, response, _safe_start(response))
     if number is None:
         return None
     return ("-" if _is_negated(response, number.start()) else "") + number.group()
@@ -96,9 +98,40 @@ def boxed(response: str) -> str | None:
 EXTRACTORS: dict[str, Extractor] = {"strict": strict, "flexible": flexible, "boxed": boxed}
 
 
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    matches = deque(pattern.finditer(text), maxlen=1)
+def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
+    matches = deque(pattern.finditer(text, start), maxlen=1)
     return matches[0] if matches else None
+
+
+def _safe_start(response: str) -> int:
+    """A place from which a scan finds the same last number as from the beginning.
+
+    The start of the line of the last digit, which is part of some number: if no number reaches over
+    the line's beginning. One can only inside a fraction, where the newline follows `frac`, stands
+    between its two groups, or stands in a group, which is then open.
+    """
+    last_digit = max(response.rfind(digit) for digit in "0123456789")
+    line_end = last_digit
+    for _ in range(_MAX_LINES_BACK):
+        newline = response.rfind("\n", 0, max(line_end, 0))
+        if newline < 0:
+            return 0
+        before, after = response[max(newline - 5, 0) : newline], response[newline + 1 : newline + 2]
+        is_between_groups = before.endswith("}") and after == "{"
+        if not (before.endswith("frac") or is_between_groups or _is_in_group(response, newline)):
+            return newline + 1
+        line_end = newline
+    return 0
+
+
+def _is_in_group(response: str, place: int) -> bool:
+    """Whether a `{` that is not closed before `place` could belong to a fraction there."""
+    depth = 0
+    for brace in reversed(response[max(place - _MAX_FRACTION_CHARS, 0) : place].split("{")[1:]):
+        depth += brace.count("}") - 1
+        if depth < 0:
+            return True
+    return False
 
 
 def _is_negated(response: str, start: int) -> bool:

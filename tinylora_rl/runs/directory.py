@@ -38,6 +38,14 @@ class RunDirectory:
         return self.path / "reward.png"
 
     @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def samples_page(self) -> Path:
+        return self.path / "samples.html"
+
+    @property
     def adapter(self) -> Path:
         return self.path / "adapter"
 

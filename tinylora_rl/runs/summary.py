@@ -42,6 +42,7 @@ def closing_summary(run: RunDirectory) -> list[str]:
         ("adapter", run.adapter),
         ("metrics", run.metrics),
         ("figure", run.figure),
+        ("responses", run.samples_page),
         ("checkpoints", run.checkpoints),
         ("log", run.log),
     ):

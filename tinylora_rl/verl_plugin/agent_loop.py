@@ -32,4 +32,7 @@ class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
             int(kwargs["index"]),
             int(kwargs["session_id"]),
         )
-        return await super().run({**sampling_params, "seed": seed}, priority=priority, **kwargs)
+        output = await super().run({**sampling_params, "seed": seed}, priority=priority, **kwargs)
+        # verl hands these fields to the reward function, among the row's extra_info
+        output.extra_fields["sample_seed"] = seed
+        return output

@@ -22,7 +22,7 @@ from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
 from verl.utils.device import get_device_name, get_torch_device
 
 from tinylora_rl import artifact
-from tinylora_rl.adapter import Adapter
+from tinylora_rl.adapter import Adapter, TinyLoraConfig
 from tinylora_rl.artifact.directory import check_identity, read_vector
 from tinylora_rl.atomic import replacing_directory
 
@@ -97,7 +97,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         """
         path = Path(local_path)
         manifest = artifact.read_manifest(path / ADAPTER_DIR)
-        if manifest["config"] != self.adapter.config.to_dict():
+        if TinyLoraConfig.from_dict(manifest["config"]) != self.adapter.config:
             raise ValueError(
                 f"{path}: was saved with adapter {manifest['config']}, this run has "
                 f"{self.adapter.config.to_dict()}; "

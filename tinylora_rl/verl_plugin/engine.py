@@ -28,7 +28,7 @@ from tinylora_rl.adapter import (
     inject,
     load_or_build,
 )
-from tinylora_rl.artifact.checkpoint import checkpoint_folder
+from tinylora_rl.artifact.checkpoint import checkpoint_folder, revision_of
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.settings import (
     MODEL_TYPE,
@@ -65,8 +65,15 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             adapter=self.adapter,
             optimizer=self.optimizer,
             lr_scheduler=self.lr_scheduler,
-            provenance={"base_model": self.model_config.path},
+            provenance=self._provenance() if self.rank == 0 else {},  # which rank 0 writes
         )
+
+    def _provenance(self) -> dict[str, Any]:
+        stated = dict(self.model_config.lora["tinylora"].get("provenance") or {})
+        stated["base_model"] = self.model_config.path
+        folder = checkpoint_folder(self.model_config.local_path)
+        stated["base_revision"] = revision_of(folder.resolve())
+        return {key: value for key, value in stated.items() if value is not None}
 
     def _refuse_what_cannot_work(self) -> None:
         strategy = self.engine_config.strategy
@@ -151,9 +158,10 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         if v.grad is None:
             v.grad = torch.zeros_like(v)  # no token of this rank counted
         # The scale FSDP gives its own parameters: the mean over all ranks, sequence-parallel ones
-        # too. Summed and divided because gloo has no AVG.
-        dist.all_reduce(v.grad, op=dist.ReduceOp.SUM)
-        v.grad /= dist.get_world_size()
+        # too. Summed and divided because gloo has no AVG; in fp32 whatever v's dtype.
+        gradient = v.grad.to(torch.float32)
+        dist.all_reduce(gradient, op=dist.ReduceOp.SUM)
+        v.grad.copy_(gradient / dist.get_world_size())
         grad_norm = torch.nn.utils.clip_grad_norm_([v], max_norm=self.optimizer_config.clip_grad)
         if torch.isfinite(grad_norm):
             self.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,3 +67,13 @@ def reward_metrics(samples: Sequence[Sample]) -> dict[str, float]:
             np.mean([len(set(group)) == 1 for group in scores.values()])
         )
     return metrics
+
+
+def telling_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those that tell how good an adapter is, finite ones: for its manifest."""
+    told = {
+        key: float(value)
+        for key, value in metrics.items()
+        if key == "critic/score/mean" or key.startswith("val-core/")
+    }
+    return {key: value for key, value in told.items() if math.isfinite(value)}

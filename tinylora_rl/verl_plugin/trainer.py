@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ from verl.utils.checkpoint.checkpoint_manager import get_checkpoint_tracker_file
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from tinylora_rl.artifact import MANIFEST
+from tinylora_rl.artifact import MANIFEST, read_manifest
+from tinylora_rl.artifact.manifest import restated
 from tinylora_rl.atomic import replacing_directory, write_text
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
-from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
+from tinylora_rl.verl_plugin.reward_metrics import (
+    graded_samples,
+    reward_metrics,
+    telling_metrics,
+)
 from tinylora_rl.verl_plugin.settings import TRAINER_MODE, sync_config
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
@@ -44,6 +50,7 @@ class TinyLoraTrainer(PPOTrainerSync):
             config.trainer.v1.trainer_mode = "sync"
         self._run = RunDirectory(Path(config.run.dir))
         self._num_fetched = 0
+        self._saved_step: int | None = None
         self._sync_deadline_s = sync_config(config.actor_rollout_ref.model.lora).deadline_s
         super().__init__(config)
 
@@ -141,6 +148,8 @@ class TinyLoraTrainer(PPOTrainerSync):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         metrics.update(reward_metrics(graded_samples(batch)))
+        if self._saved_step == global_steps:
+            self._publish_adapter(metrics)
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -151,6 +160,10 @@ class TinyLoraTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
+        self._saved_step = self.global_steps
+
+    def _publish_adapter(self, metrics: Mapping[str, Any]) -> None:
+        """`adapter/` of the run is the newest checkpoint's, and states how good it is."""
         newest = (
             Path(self.config.trainer.default_local_dir)
             / f"global_step_{self.global_steps}"
@@ -159,6 +172,9 @@ class TinyLoraTrainer(PPOTrainerSync):
         )
         with replacing_directory(self._run.adapter) as fresh:
             shutil.copytree(newest, fresh, dirs_exist_ok=True)
+            (fresh / MANIFEST).write_bytes(
+                restated(read_manifest(newest), {"metrics": telling_metrics(metrics)})
+            )
 
 
 class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):

@@ -2,24 +2,21 @@
 
 Each gold is written as a response (`\\boxed{gold}`; `#### gold` for GSM8K) and must be right under
 the exact judge and, with --symbolic, under the symbolic one. The negative control gives each gold
-the next different gold of its file as an answer, which must be wrong. Exceptions are listed.
-The symbolic judge runs in this process, without a deadline; --file picks one file.
+the next different gold of its set as an answer, which must be wrong. Exceptions are listed.
+The symbolic judge runs in this process, without a deadline; --set picks one set.
 """
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tinylora_rl.data import benchmarks, gsm8k
 from tinylora_rl.rewards.extract import boxed
 from tinylora_rl.rewards.judges import Gold, judge
 
-FILES = ["gsm8k/train", "gsm8k/test"]
-FILES += [f"eval/{name}" for name in ("math500", "minerva_math", "olympiadbench", "aime24")]
-FILES += [f"eval/{name}" for name in ("amc23", "gaokao2023en", "college_math")]
+SETS = ["gsm8k_train", *benchmarks.BENCHMARKS]
 
 
 @dataclass
@@ -30,26 +27,20 @@ class Tally:
     paid_wrongly: list[str] = field(default_factory=list)
 
 
-def gold_of(name: str, row: dict) -> Gold:
-    """Return the gold answer of a row of the file `name`."""
-    if name.startswith("gsm8k"):
-        return Gold(answer=row["answer"].rpartition("#### ")[2].strip().replace(",", ""))
-    if name == "eval/minerva_math":
-        return Gold(answer=(boxed(row["solution"]) or "").strip())
-    if name == "eval/olympiadbench":
-        return Gold(
-            answer=", ".join(_undelimited(answer) for answer in row["final_answer"]),
-            tolerance=float(row["error"]) if row["error"] else None,
-            unordered=row["is_multiple_answer"],
+def golds(data_dir: Path, name: str) -> list[Gold]:
+    """Return the gold answers of one set in order."""
+    if name == "gsm8k_train":
+        rows = gsm8k.rows("train", data_dir)
+    else:
+        rows = benchmarks.rows(name, data_dir)
+    return [
+        Gold(
+            answer=row["reward_model"]["ground_truth"],
+            tolerance=row["extra_info"]["tolerance"],
+            unordered=row["extra_info"]["unordered"],
         )
-    return Gold(answer=_undelimited(str(row["answer"])))
-
-
-def golds(data_dir: Path, name: str) -> Iterator[Gold]:
-    """Yield the gold answers of one file in order."""
-    for line in (data_dir / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            yield gold_of(name, json.loads(line))
+        for row in rows
+    ]
 
 
 def reason(name: str, gold: Gold) -> str:
@@ -62,7 +53,7 @@ def reason(name: str, gold: Gold) -> str:
 
 
 def check(name: str, answers: list[Gold], judges: list[str]) -> dict[str, Tally]:
-    """Grade the golds of one file against themselves and their neighbours."""
+    """Grade the golds of one set against themselves and their neighbours."""
     tallies = {judge_name: Tally() for judge_name in judges}
     for index, gold in enumerate(answers):
         others = (answers[i % len(answers)].answer for i in range(index + 1, index + len(answers)))
@@ -88,11 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--symbolic", action="store_true", help="the symbolic judge too; minutes")
-    parser.add_argument("--file", choices=FILES, action="append", help="only this file; repeatable")
+    parser.add_argument("--set", choices=SETS, action="append", help="only this set; repeatable")
     args = parser.parse_args()
     num_golds, num_right = 0, {}
-    for name in args.file or FILES:
-        answers = list(golds(args.data_dir, name))
+    for name in args.set or SETS:
+        answers = golds(args.data_dir, name)
         judges = ["strict"] if name.startswith("gsm8k") else []
         judges += ["boxed", *(["boxed_symbolic"] if args.symbolic else [])]
         num_golds += len(answers)
@@ -102,7 +93,7 @@ def main() -> None:
                 num_right[kind] = num_right.get(kind, 0) + tally.right
             _report(name, judge_name, len(answers), tally)
     for kind, right in num_right.items():
-        print(f"all files, {kind}: {right} of {num_golds} golds right against themselves")
+        print(f"all sets, {kind}: {right} of {num_golds} golds right against themselves")
 
 
 def _report(name: str, judge_name: str, num_golds: int, tally: Tally) -> None:
@@ -117,10 +108,6 @@ def _report(name: str, judge_name: str, num_golds: int, tally: Tally) -> None:
         print(f"  not right: {line}")
     for line in tally.paid_wrongly:
         print(f"  right too: {line}")
-
-
-def _undelimited(answer: str) -> str:
-    return answer.replace("$", "").strip() if answer.count("$") % 2 == 0 else answer.strip()
 
 
 if __name__ == "__main__":

@@ -142,3 +142,17 @@ def test_a_command_line_that_makes_no_sense_ends_with_2(capsys):
             main(argv)
         assert stop.value.code == 2
     assert "inspect" in capsys.readouterr().err
+
+
+def test_plan_lists_the_papers_choice_first(capsys):
+    assert main(["plan", "--base", BASE, "--bytes", "52"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # 21 modules: 13 numbers pay for one each of 11 groups of two neighbours
+    assert lines[1].split()[:6] == ["1", "2", "tiled", "11", "11", "44"]
+    shared = next(line for line in lines if line.split()[1:3] == ["all", "tiled"])
+    assert shared.split()[:6] == ["13", "all", "tiled", "1", "13", "52"]
+
+
+def test_plan_refuses_a_budget_that_pays_for_nothing(capsys):
+    assert main(["plan", "--base", BASE, "--bytes", "3"]) == 2
+    assert "num_bytes=3: pays for no number of 4 bytes" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""`python -m tinylora_rl.adapters inspect|verify|export|push DIR`: adapters on disk.
+"""`python -m tinylora_rl.adapters inspect|verify|export|push DIR` and `plan`: adapters on disk,
+and which of them a budget pays for.
 
 Exit codes: 0 done, 2 the adapter, the base or an argument is wrong (one line says which), 3 the
 machine or the network.
@@ -92,6 +93,33 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(arguments: argparse.Namespace) -> int:
+    from transformers import AutoConfig
+
+    from tinylora_rl.adapter.budget import plan_budget
+
+    plans = plan_budget(
+        AutoConfig.from_pretrained(arguments.base).to_dict(),
+        num_parameters=arguments.parameters,
+        num_bytes=arguments.bytes,
+        r=arguments.rank,
+        projection=arguments.projection,
+        v_dtype=arguments.v_dtype,
+    )
+    header = ("u", "n_tie", "tie_mode", "groups", "numbers", "bytes", "rank")
+    print("{:>8} {:>6} {:<11}{:>7}{:>9}{:>9}{:>7}".format(*header))
+    for plan in plans[: arguments.most]:
+        config = plan.config
+        print(
+            f"{config.u:>8} {config.n_tie:>6} {config.tie_mode:<11}{plan.num_groups:>7}"
+            f"{plan.num_parameters:>9}{plan.num_bytes:>9}{plan.degrees_of_freedom:>7}"
+            + (f"   {plan.warning}" if plan.warning else "")
+        )
+    if len(plans) > arguments.most:
+        print(f"{len(plans) - arguments.most} more with fewer groups; see --most")
+    return 0
+
+
 def _push(arguments: argparse.Namespace) -> int:
     from tinylora_rl.artifact.hub import push
 
@@ -153,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tinylora_rl.adapters", description="Adapters on disk.", allow_abbrev=False
     )
-    verbs = parser.add_subparsers(required=True, metavar="inspect|verify|export|push")
+    verbs = parser.add_subparsers(required=True, metavar="inspect|verify|export|push|plan")
     inspect = verbs.add_parser("inspect", help="what an adapter is, its files verified")
     inspect.add_argument("directories", nargs="+", metavar="DIR")
     inspect.set_defaults(command=_inspect)
@@ -179,6 +207,17 @@ def _parser() -> argparse.ArgumentParser:
         "--base-model", metavar="ID", help="the base's name in PEFT's configuration"
     )
     export.set_defaults(command=_export)
+
+    plan = verbs.add_parser("plan", help="which adapters a budget of numbers or bytes pays for")
+    plan.add_argument("--base", required=True, metavar="PATH", help="folder or Hub id")
+    budget = plan.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--parameters", type=int, help="the most numbers to train")
+    budget.add_argument("--bytes", type=int, help="the most bytes of v")
+    plan.add_argument("--rank", type=int, default=2, help="r")
+    plan.add_argument("--projection", default="normal", help="normal, basis (LoRA-XS), ...")
+    plan.add_argument("--v-dtype", default="float32", help="float32, bfloat16, float16")
+    plan.add_argument("--most", type=int, default=20, help="rows; the paper's choice is first")
+    plan.set_defaults(command=_plan)
 
     push = verbs.add_parser("push", help="to the Hugging Face Hub, with a model card")
     push.add_argument("directory", metavar="DIR")

@@ -197,6 +197,8 @@ def bench_model(args: argparse.Namespace) -> None:
 
 
 def bench_cache(args: argparse.Namespace) -> None:
+    if args.scratch is not None:
+        Path(args.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         directory, cache_dir = Path(scratch) / "base", Path(scratch) / "banks"
         size = write_checkpoint(directory, args.blocks)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 from tinylora_rl.evaluation.items import ItemsFile, read_items
@@ -6,7 +7,7 @@ from tinylora_rl.evaluation.plan import Key
 
 def item(index: int, response: str = "") -> dict:
     key = Key("base", "gsm8k", index, True, 0)
-    return {**key._asdict(), "response": response}
+    return {**dataclasses.asdict(key), "response": response}
 
 
 def test_what_is_appended_is_done(tmp_path):

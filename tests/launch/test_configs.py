@@ -10,7 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.launch.preflight import check_config
 from tinylora_rl.launch.resolvers import config_dir, register_resolvers
+from tinylora_rl.rewards import JUDGES
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
@@ -123,3 +125,30 @@ def test_importing_the_package_imports_no_torch():
     rooms = "tinylora_rl, tinylora_rl.rewards, tinylora_rl.data, tinylora_rl.train"
     code = f"import sys, {rooms}; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_the_peers_train_with_verls_engine_and_our_sync(composed, adapter):
+    config = composed("+recipe=arithmetic_cpu", f"adapter={adapter}")
+    model = config.actor_rollout_ref.model
+    assert model.model_type == "language_model"
+    assert model.lora_rank == (1 if adapter == "lora" else 0)
+    assert bool(model.lora.merge) is (adapter == "lora")
+    assert config.actor_rollout_ref.rollout.name == "vllm_tinylora"
+    assert check_config(config) is None
+
+
+def test_lora_xs_is_the_basis(composed):
+    config = composed("+recipe=arithmetic_cpu", "adapter=lora_xs", "adapter.u=4", "adapter.n_tie=7")
+    adapter = check_config(config)
+    assert (adapter.projection, adapter.u, adapter.n_tie) == ("basis", 4, 7)
+
+
+def test_the_evaluation_composes(composed):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        for overrides in ([], ["model=qwen2.5_7b", "engine=cuda"]):
+            config = compose("evaluate", overrides=["run.dir=/nowhere", *overrides])
+            OmegaConf.resolve(config)
+            assert set(config.evaluate.judges) <= set(JUDGES)
+            assert config.engine.options.max_num_seqs > 0

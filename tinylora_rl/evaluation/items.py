@@ -6,6 +6,7 @@ off: what stands in the file is done and is neither drawn nor graded again.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ def read_items(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def key_of(item: Mapping[str, Any]) -> Key:
-    return Key(*(item[field] for field in Key._fields))
+    return Key(**{field.name: item[field.name] for field in dataclasses.fields(Key)})
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 
@@ -72,7 +72,8 @@ class Sampling:
             raise ValueError(f"max_response_tokens={self.max_response_tokens}: use 1 or more")
 
 
-class Key(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Key:
     """What identifies one response within an evaluation."""
 
     policy: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -126,4 +127,4 @@ def _unanswered(plan: Plan, key: Key, question: Question) -> dict[str, Any]:
 
 
 def _identity(key: Key, question: Question) -> dict[str, Any]:
-    return {**key._asdict(), "question": question.text, "gold": question.gold}
+    return {**dataclasses.asdict(key), "question": question.text, "gold": question.gold}

@@ -15,15 +15,24 @@ from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.launch.base_model import checked_tokenizer, first_line
 from tinylora_rl.launch.datasets import DATA_SETS
 from tinylora_rl.rewards import CONTROLS, JUDGES
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE, ROLLOUT_NAME, TRAINER_MODE, SyncConfig
+from tinylora_rl.verl_plugin.settings import (
+    MODEL_TYPE,
+    PEER_MODEL_TYPE,
+    ROLLOUT_NAME,
+    TRAINER_MODE,
+    SyncConfig,
+)
 
 SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
 SLOTS_BESIDE = 2  # TransferQueue's controller, and one to schedule an actor on
 MIN_SHM_BYTES = 64 << 20
 
 
-def check_config(config: DictConfig) -> TinyLoraConfig:
+def check_config(config: DictConfig) -> TinyLoraConfig | None:
     """The values are in range and fit each other. Cheap: imports no torch.
+
+    Returns:
+        The adapter; None where verl trains LoRA or the whole model (adapter=lora, adapter=full).
 
     Raises:
         ConfigError: with key, value and mend.
@@ -33,9 +42,19 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
             f"data.name={config.data.get('name')}: no data set is chosen; give a recipe "
             f"(+recipe=arithmetic_cpu), or data= one of {', '.join(DATA_SETS)}"
         )
-    adapter = _checked(
-        "adapter", TinyLoraConfig.from_dict, OmegaConf.to_container(config.adapter, resolve=True)
-    )
+    model_type = config.actor_rollout_ref.model.model_type
+    if model_type not in (MODEL_TYPE, PEER_MODEL_TYPE):
+        raise ConfigError(
+            f"actor_rollout_ref.model.model_type={model_type}: choose adapter=tinylora, lora_xs, "
+            "lora or full, and leave it as they set it"
+        )
+    adapter = None
+    if model_type == MODEL_TYPE:
+        adapter = _checked(
+            "adapter",
+            TinyLoraConfig.from_dict,
+            OmegaConf.to_container(config.adapter, resolve=True),
+        )
     _checked(
         "sync",
         lambda values: SyncConfig(**values),
@@ -50,16 +69,11 @@ def check_config(config: DictConfig) -> TinyLoraConfig:
             if name not in choices:
                 raise ConfigError(f"task.{key}={name}: choose from {', '.join(choices)}")
     for key, value, ours in (
-        (
-            "actor_rollout_ref.model.model_type",
-            config.actor_rollout_ref.model.model_type,
-            MODEL_TYPE,
-        ),
         ("actor_rollout_ref.rollout.name", config.actor_rollout_ref.rollout.name, ROLLOUT_NAME),
         ("trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, TRAINER_MODE),
     ):
         if value != ours:
-            raise ConfigError(f"{key}={value}: a TinyLoRA run needs {ours}; leave it as it is")
+            raise ConfigError(f"{key}={value}: a run needs {ours}; leave it as it is")
     if config.trainer.default_hdfs_dir is not None:
         raise ConfigError(
             "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
@@ -224,10 +238,13 @@ def check_verl(config: DictConfig) -> None:
         raise ConfigError(f"verl refuses the configuration: {reason}") from error
 
 
-def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
-    """The base model has a tokenizer, a supported architecture and every target; returns N.
+def check_model(config: DictConfig, adapter: TinyLoraConfig | None) -> str:
+    """The base model has a tokenizer, a supported architecture and every target.
 
     Reads configuration and tokenizer only; the modules are built without weights.
+
+    Returns:
+        What is going to be trained, in one line.
 
     Raises:
         ConfigError: with key, value and mend.
@@ -257,15 +274,38 @@ def check_model(config: DictConfig, adapter: TinyLoraConfig) -> int:
             f"{wanted} tokens exceed "
             f"the model's {limit}; use at most {limit - config.data.max_prompt_length}"
         )
+    if adapter is None:
+        return _peer(config, model)
     targets = _checked("adapter", lambda _: find_targets(model, adapter))
-    _checked("adapter", lambda _: adapter.num_parameters(num_modules=len(targets)))
+    count = _checked("adapter", lambda _: adapter.num_parameters(num_modules=len(targets)))
     smallest = min(min(model.get_submodule(target.name).weight.shape) for target in targets)
     if adapter.r > smallest:
         raise ConfigError(
             f"adapter.r={adapter.r}: the smallest adapted weight has rank {smallest}; use r <= "
             f"{smallest}"
         )
-    return len(targets)
+    return (
+        f"{count} numbers over {len(targets)} modules: r={adapter.r} u={adapter.u} "
+        f"n_tie={adapter.n_tie} {adapter.tie_mode}, P {adapter.projection} "
+        f"{'' if adapter.projection == 'basis' else f'std {adapter.std:.4f} '}"
+        f"seed {adapter.seed}, S {adapter.svd_split}, v {adapter.v_dtype}"
+    )
+
+
+def _peer(config: DictConfig, model: Any) -> str:
+    rank = config.actor_rollout_ref.model.lora_rank
+    if not rank:
+        return f"none: all {model.num_parameters()} numbers of the model"
+    names = set(config.actor_rollout_ref.model.target_modules)
+    shapes = [
+        tuple(module.weight.shape)
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] in names
+    ]
+    if not shapes:
+        raise ConfigError(f"adapter.target_modules={sorted(names)}: the model has no such linear")
+    count = rank * sum(num_out + num_in for num_out, num_in in shapes)
+    return f"LoRA r={rank} alpha={config.adapter.alpha}, {count} numbers over {len(shapes)} modules"
 
 
 def _checked(group: str, check: Callable[[Any], Any], values: Any = None) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.atomic import write_text
 from tinylora_rl.errors import EXIT_FAILED
 from tinylora_rl.launch.datasets import prepare_datasets
@@ -27,6 +26,7 @@ from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.figure import draw_reward
 from tinylora_rl.runs.samples_page import records_from_validation, write_samples_page
 from tinylora_rl.runs.summary import closing_summary
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
 
 def train(config: DictConfig) -> int:
@@ -52,11 +52,11 @@ def train(config: DictConfig) -> int:
             with library_noise_to(run.log) as console:
                 check_machine(config)
                 check_slots(config)
-                num_modules = check_model(config, adapter)
+                trained = check_model(config, adapter)
                 OmegaConf.resolve(config)
                 check_verl(config)
                 write_text(run.config, OmegaConf.to_yaml(config))
-                for line in _opening(config, adapter, num_modules, num_train, num_test):
+                for line in _opening(config, trained, num_train, num_test):
                     print(line, file=console)
                 return _train(config, run, console, start_s)
         finally:
@@ -95,18 +95,13 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
     return 0
 
 
-def _opening(
-    config: DictConfig, adapter: TinyLoraConfig, num_modules: int, num_train: int, num_test: int
-) -> list[str]:
+def _opening(config: DictConfig, adapter: str, num_train: int, num_test: int) -> list[str]:
     """What is going to be computed: everything that changes the mathematics."""
     optim = config.actor_rollout_ref.actor.optim
     correction = config.algorithm.rollout_correction
-    num_parameters = adapter.num_parameters(num_modules=num_modules)
     return [
         f"model             {config.actor_rollout_ref.model.path}",
-        f"adapter           {num_parameters} numbers over {num_modules} modules: r={adapter.r} "
-        f"u={adapter.u} n_tie={adapter.n_tie} {adapter.tie_mode}, "
-        f"P {adapter.projection} std {adapter.std:.4f} seed {adapter.seed}, S {adapter.svd_split}",
+        f"adapter           {adapter}",
         f"algorithm         GRPO, {config.data.train_batch_size} prompts x "
         f"{config.actor_rollout_ref.rollout.n} samples, {optim.optimizer} lr {optim.lr:g} decay "
         f"{optim.weight_decay:g}, "
@@ -116,8 +111,16 @@ def _opening(
         "tokens",
         f"reward            {config.task.control or config.task.judge}, accuracy by "
         f"{config.task.judge}",
-        f"sync              {config.sync.mode}, {config.sync.dtype} {config.sync.rounding}",
+        f"sync              {_sync(config)}",
     ]
+
+
+def _sync(config: DictConfig) -> str:
+    model = config.actor_rollout_ref.model
+    if model.model_type == MODEL_TYPE:
+        return f"{config.sync.mode}, {config.sync.dtype} {config.sync.rounding}"
+    # verl 0.9.1 casts what it merges (_merged_lora_per_tensor_param), whatever the rollout's dtype
+    return "whole weights, merged by verl in bfloat16" if model.lora_rank else "whole weights"
 
 
 class _AfterRayInit:

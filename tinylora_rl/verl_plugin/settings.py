@@ -14,6 +14,7 @@ from typing import Any
 from tinylora_rl.adapter.config import TinyLoraConfig
 
 MODEL_TYPE = "tinylora"
+PEER_MODEL_TYPE = "language_model"  # verl's own engine: LoRA and full fine-tuning
 ROLLOUT_NAME = "vllm_tinylora"
 TRAINER_MODE = "tinylora_sync"
 

@@ -31,7 +31,7 @@ from tinylora_rl.verl_plugin.reward_metrics import (
     reward_metrics,
     telling_metrics,
 )
-from tinylora_rl.verl_plugin.settings import TRAINER_MODE, sync_config
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE, TRAINER_MODE, sync_config
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
 
@@ -122,9 +122,10 @@ class TinyLoraTrainer(PPOTrainerSync):
             "sync/seconds": max(result["sync/seconds"] for result in results),
             "sync/bytes": sum(result["sync/bytes"] for result in results),
             "sync/policy_version": float(version),
-            "sync/survival": results[0]["sync/survival"],
             "sync/num_acknowledgements": num_acknowledged,
         }
+        if "sync/survival" in results[0]:
+            self._pending_sync_metrics["sync/survival"] = results[0]["sync/survival"]
 
     # -- metrics ----------------------------------------------------------------------------------
 
@@ -148,7 +149,8 @@ class TinyLoraTrainer(PPOTrainerSync):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         metrics.update(reward_metrics(graded_samples(batch)))
-        if self._saved_step == global_steps:
+        is_tinylora = self.config.actor_rollout_ref.model.model_type == MODEL_TYPE
+        if is_tinylora and self._saved_step == global_steps:
             self._publish_adapter(metrics)
 
     # -- checkpoints -------------------------------------------------------------------------------

@@ -8,10 +8,18 @@ from typing import Any
 import torch.distributed as dist
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
-from tinylora_rl.verl_plugin import engine as _engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin.engine import TinyLoraEngine
+from tinylora_rl.verl_plugin.settings import PEER_MODEL_TYPE
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
+
+# verl registers its own engine for accelerators only; ours shows that it runs on a CPU too.
+EngineRegistry.register(model_type=PEER_MODEL_TYPE, backend=["fsdp2"], device=["cpu"])(
+    FSDPEngineWithLMHead
+)
 
 
 class TinyLoraTrainingWorker(TrainingWorker):
@@ -49,4 +57,7 @@ class TinyLoraWorker(ActorRolloutRefWorker):
         """
         self.actor.engine.policy_version = global_steps
         await super().update_weights(global_steps=global_steps, mode=mode)
-        return {**self.rollout.sync_metrics, "sync/survival": self.actor.engine.survival.share}
+        metrics = dict(self.rollout.sync_metrics)
+        if isinstance(self.actor.engine, TinyLoraEngine):
+            metrics["sync/survival"] = self.actor.engine.survival.share
+        return metrics

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     from tinylora_rl.artifact.directory import load_update
 
     read_numbers(arguments.directory)  # before the base is read, which takes longer
-    load_update(arguments.directory, _weights(arguments), revision=arguments.revision)
+    with _bar() as progress:
+        load_update(
+            arguments.directory,
+            _weights(arguments),
+            revision=arguments.revision,
+            progress=progress,
+        )
     print(
         f"{arguments.directory}: verified on {arguments.base}: digest, payload_sha256, "
         "base_digest, projection_digest, fingerprint"
@@ -72,7 +79,7 @@ def _export(arguments: argparse.Namespace) -> int:
             **place,
             dtype=_dtype(arguments.dtype),
             rounding=arguments.rounding or "nearest",
-            seed=arguments.seed,
+            seed=arguments.seed or 0,
             tokenizer_dir=tokenizer_dir,
         )
         tokenizer = "" if tokenizer_dir else "; no tokenizer: --base is not a folder"
@@ -143,25 +150,44 @@ def _check_options(arguments: argparse.Namespace) -> None:
         "dtype": ("peft-lora", "merged"),
         "rounding": ("merged",),
         "untie": ("peft-tinylora",),
+        "seed": ("merged",),
         "base_model": ("peft-lora", "peft-tinylora"),
     }
     for key, formats in belongs.items():
-        if getattr(arguments, key) and arguments.to not in formats:
+        if getattr(arguments, key) not in (None, False) and arguments.to not in formats:
             raise ValueError(f"--{key.replace('_', '-')}: only for --to {' or '.join(formats)}")
 
 
 def _weights(arguments: argparse.Namespace) -> Any:
-    """The base's weights, from its folder one at a time; a model where it comes from the Hub."""
-    if not Path(arguments.base).is_dir():
-        return _base(arguments)
-    from tinylora_rl.adapter import CheckpointWeights
+    """The base's weights, read one at a time; no model is built."""
+    from tinylora_rl.artifact.base import as_source
 
-    return CheckpointWeights(arguments.base)
+    _check_base(arguments)
+    return as_source(arguments.base, revision=arguments.revision)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, which appears when there is something to wait for."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc="decomposing the base", unit=" modules", delay=1.0, disable=None)
+
+    def progress(num_done: int, num_modules: int) -> None:
+        bar.total = num_modules
+        bar.update(num_done - bar.n)
+
+    with bar:
+        yield progress
+
+
+def _check_base(arguments: argparse.Namespace) -> None:
+    if not Path(arguments.base).is_dir() and not is_hub_id(arguments.base):
+        raise ValueError(f"--base={arguments.base}: no such folder, and no owner/name on the Hub")
 
 
 def _base(arguments: argparse.Namespace) -> Any:
-    if not Path(arguments.base).is_dir() and not is_hub_id(arguments.base):
-        raise ValueError(f"--base={arguments.base}: no such folder, and no owner/name on the Hub")
+    _check_base(arguments)
     from tinylora_rl.artifact.base import open_base
 
     return open_base(arguments.base, arguments.directory, revision=arguments.revision)
@@ -199,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
     export.add_argument("--rank", type=int, help="pad the LoRA with zeros to this rank")
     export.add_argument("--rounding", choices=("nearest", "stochastic"))
-    export.add_argument("--seed", type=int, default=0, help="of stochastic rounding")
+    export.add_argument("--seed", type=int, help="of stochastic rounding; 0 where not given")
     export.add_argument(
         "--untie", action="store_true", help="one v per module, where PEFT needs it"
     )

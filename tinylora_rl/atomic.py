@@ -19,7 +19,7 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
     the new one or, for an instant, none, but never a mixture. What a killed writer left behind is
     removed by the next one.
     """
-    directory = Path(directory)
+    directory = Path(directory).resolve()  # where it is a link, what it points to is replaced
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh, stale = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
     if not directory.exists() and stale.exists():
@@ -83,10 +83,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None where the file is absent or holds no JSON object."""
+    """The object in `path`; None where there is no readable file that holds a JSON object."""
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):  # absent; cut or overwritten by a damaged disk
+    except (OSError, ValueError):  # absent or forbidden; cut or overwritten by a damaged disk
         return None
     return content if isinstance(content, dict) else None
 

@@ -1,6 +1,8 @@
 """The bank is the same whoever builds it, from whatever source."""
 
+import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from tinylora_rl.adapter import TinyLoraConfig, build_bank, empty_bank, find_tar
 from tinylora_rl.adapter.bank import fingerprint, identify, projection_digest
 from tinylora_rl.adapter.svd import truncated_svd
 from tinylora_rl.adapter.weights import CheckpointWeights
+from tinylora_rl.artifact.directory import FINGERPRINT_TOLERANCE
 
 CONFIG = TinyLoraConfig(u=2, n_tie=4)
 
@@ -133,3 +136,31 @@ def test_processes_threads_hash_seeds_and_orders_agree(tmp_path):
         for ours, theirs in zip(factors, their_factors, strict=True):
             # no spectral gap: the vectors themselves agree to the angle that was asked for
             torch.testing.assert_close(torch.tensor(theirs), ours, rtol=1e-5, atol=1e-4)
+
+
+def test_the_fingerprint_sees_every_flipped_vector_of_every_module():
+    model = small_model()
+    config = TinyLoraConfig(u=13)
+    bank = build_bank(model, find_targets(model, config), config)
+    whole = fingerprint(bank)
+    tolerance = FINGERPRINT_TOLERANCE * math.hypot(*whole)
+    for name, factors in bank.items():
+        for vector in range(2):
+            flipped = factors.left_OR.clone()
+            flipped[:, vector] *= -1
+            changed = {**bank, name: dataclasses.replace(factors, left_OR=flipped)}
+            assert math.dist(fingerprint(changed), whole) > 3 * tolerance, (name, vector)
+
+
+def test_the_default_dtype_changes_nothing():
+    model = small_model()
+    config = TinyLoraConfig(u=13)
+    targets = find_targets(model, config)
+    before = build_bank(model, targets, config)
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = build_bank(model, targets, config)
+        assert fingerprint(after) == fingerprint(before)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(after, before, atol=0)

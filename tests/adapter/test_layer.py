@@ -216,3 +216,26 @@ def test_the_weight_of_the_forward_pass_is_the_merged_one():
             sampler = nn.functional.linear(x, merged[target.weight_name], linear.bias)
             for ours in (linear(x), sampler):
                 torch.testing.assert_close(ours.double(), true, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-3])
+def test_small_updates_survive_in_bf16(size):
+    """The share of x dW^T that reaches y, where adding it to a rounded y would lose it.
+
+    Against exact values; rounding y once leaves noise that averages out over 10^5 entries.
+    """
+    torch.manual_seed(0)
+    linear = nn.Linear(512, 512, bias=False)
+    nn.init.normal_(linear.weight, std=512**-0.5)
+    block = nn.ModuleDict({"up_proj": linear})
+    model = nn.ModuleDict({"layers": nn.ModuleList([block])}).to(torch.bfloat16)
+    adapter = inject(model, TinyLoraConfig(u=13, target_modules=("up_proj",)))
+    x = torch.randn(512, 512).to(torch.bfloat16)
+    base = x.double() @ linear.weight.double().T
+    adapter.v.data.fill_(size)
+    delta_OI = delta_weight(adapter.bank["layers.0.up_proj"], adapter.v[0].detach()).double()
+    wanted = x.double() @ delta_OI.T
+    with torch.no_grad():
+        moved_y = linear(x).double() - base
+    share = float((moved_y * wanted).sum() / (wanted * wanted).sum())
+    assert share == pytest.approx(1.0, abs=0.15)

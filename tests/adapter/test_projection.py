@@ -90,3 +90,24 @@ def test_the_basis_is_canonical_in_every_module_and_for_every_seed(r):
         assert torch.equal(P[i], single)
     other = TinyLoraConfig(r=r, u=r * r, projection="basis", seed=9)
     assert torch.equal(draw_projection(other, "another module"), P)
+
+
+@pytest.mark.parametrize("projection", ["normal", "uniform", "rademacher"])
+def test_p_does_not_depend_on_the_instructions_of_the_cpu(projection):
+    program = (
+        "import sys, hashlib; from tinylora_rl.adapter.projection import draw_projection;"
+        "from tinylora_rl.adapter.config import TinyLoraConfig;"
+        "P = draw_projection(TinyLoraConfig(u=13, projection=sys.argv[1]), 'a.b');"
+        "print(hashlib.sha256(P.numpy().tobytes()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program, projection],
+            env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for capability in ("default", "avx2")
+    }
+    assert len(digests) == 1

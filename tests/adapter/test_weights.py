@@ -120,6 +120,22 @@ def test_an_unchanged_file_is_hashed_once_and_a_changed_one_again(
     assert 0 < num_hashed < 14
 
 
+def test_a_file_changed_behind_its_time_is_hashed_again(checkpoint, tmp_path):
+    config = TinyLoraConfig()
+    targets = targets_of(CheckpointWeights(checkpoint).names(), config)
+    memo_dir = tmp_path / "memo"
+    before = base_digest(CheckpointWeights(checkpoint), targets, memo_dir=memo_dir)
+    file = CheckpointWeights(checkpoint).file_of(targets[0].weight_name)
+    stat = file.stat()
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) // 2, len(content), 64):
+        content[place] ^= 1
+    with file.open("r+b") as same_inode:
+        same_inode.write(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert base_digest(CheckpointWeights(checkpoint), targets, memo_dir=memo_dir) != before
+
+
 def test_a_link_into_a_store_of_blobs_is_the_blob(checkpoint, tmp_path):
     linked = tmp_path / "snapshot"
     linked.mkdir()

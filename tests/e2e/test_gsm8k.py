@@ -23,5 +23,5 @@ def test_two_steps_on_gsm8k(recipe, tmp_path, real_gsm8k):
     steps = finished.steps
     assert steps[2]["tinylora/num_parameters"] == 13
     assert steps[2]["sync/policy_version"] == 2
-    assert {"reward/strict", "reward/flexible", "reward/no_answer"} <= set(steps[2])
+    assert {"reward/strict", "reward/flexible", "reward/no_answer_frac"} <= set(steps[2])
     assert "val-core/openai/gsm8k_greedy/acc/mean@1" in steps[0]

@@ -52,7 +52,7 @@ def test_no_difference_is_p_1():
     same = np.ones((20, 1))
     result = compare(same, same, 0.95)
     assert (result.p_value, result.difference.value) == (1.0, 0.0)
-    assert (result.difference.low, result.difference.high) == (0.0, 0.0)
+    assert -0.15 < result.difference.low < 0 < result.difference.high < 0.15
     sampled = np.ones((20, 4))
     assert compare(sampled, sampled, 0.95).p_value == 1.0
 
@@ -74,3 +74,31 @@ def test_false_positives_of_the_sampled_test_are_as_rare_as_stated():
         policy, base = ((rng.random((25, 4)) < chance).astype(float) for _ in range(2))
         rejected += compare(policy, base, 0.95).p_value < 0.05
     assert rejected <= 14  # B(120, .05): mean 6, P(X > 14) = 0.001
+
+
+def test_items_that_all_agree_on_a_half_have_an_interval_too():
+    estimate = bootstrap(np.full(30, 0.5), 0.95)
+    assert (estimate.value, estimate.method) == (0.5, "wilson")
+    assert estimate.low < 0.4
+    assert estimate.high > 0.6
+
+
+def test_the_interval_of_a_greedy_difference_agrees_with_its_test():
+    # 5 better, 0 worse of 500: McNemar's p is 1/16, so the interval must hold 0
+    policy, base = np.zeros((500, 1)), np.zeros((500, 1))
+    policy[:5] = 1.0
+    result = compare(policy, base, 0.95)
+    assert result.p_value == pytest.approx(1 / 16)
+    assert result.difference.low < 0 < result.difference.high
+    assert result.difference.value == pytest.approx(0.01)
+
+
+def test_intervals_of_greedy_differences_cover_as_stated():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(300):
+        pair = rng.choice(4, size=60, p=[0.5, 0.2, 0.1, 0.2])
+        policy, base = (pair % 2).astype(float)[:, None], (pair // 2).astype(float)[:, None]
+        estimate = compare(policy, base, 0.95).difference
+        covered += estimate.low <= 0.1 <= estimate.high
+    assert covered >= 273  # B(300, .95): mean 285, P(X < 273) = 0.002

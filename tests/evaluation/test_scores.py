@@ -1,5 +1,4 @@
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from tinylora_rl.evaluation.plan import (
     Sampling,
     first_difference,
 )
-from tinylora_rl.evaluation.scores import pass_at_k, score
+from tinylora_rl.evaluation.scores import _majority, pass_at_k, score
 from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
 
 JUDGES = ("strict", "flexible")
@@ -76,8 +75,8 @@ def test_figures_of_a_small_evaluation():
     assert sampled.num_samples == 3
     assert sampled.judges["strict"].accuracy.value == pytest.approx(3 / 12)
     # the two writings of 5 are one vote each for the same answer; of single votes the first counts
-    assert sampled.judges["strict"].majority_at_k == 0.5
-    assert sampled.judges["strict"].pass_at_k == 0.5
+    assert sampled.judges["strict"].majority_at_k.value == 0.5
+    assert sampled.judges["strict"].pass_at_k.value == 0.5
     assert sampled.judges["flexible"].accuracy.value == 1.0
     assert scores[BASE, True].judges["strict"].against_base is None
 
@@ -91,6 +90,26 @@ def test_a_missing_response_is_an_error_and_not_a_smaller_denominator():
         score([i for i in complete() if (i["policy"], i["index"]) != ("a", 3)], plan(), 0.95)
 
 
+@pytest.mark.parametrize("dropped", [{"index": 3}, {"index": 1, "sample": 2}, {"greedy": False}])
+def test_a_missing_sample_is_an_error_whosever_it_is(dropped):
+    left = [i for i in complete() if any(i[key] != value for key, value in dropped.items())]
+    left = [i for i in left if "index" in dropped or i["greedy"]]
+    if dropped == {"index": 3}:
+        left = [i for i in complete() if not (i["index"] == 3 and i["policy"] == "a")]
+    with pytest.raises(ValueError, match="are missing"):
+        score(left, plan(), 0.95)
+
+
+def test_equal_answers_vote_together_and_by_their_majority():
+    def judged(*pairs):
+        return [{"verdict": verdict, "answer": answer} for verdict, answer in pairs]
+
+    # one unit is wrong, but most of those who say 72 are right
+    assert _majority(judged(("wrong", "72 m"), ("right", "72"), ("right", "72.0"), ("wrong", "5")))
+    assert not _majority(judged(("right", "7"), ("wrong", "5"), ("wrong", "5.0")))
+    assert not _majority(judged(("no_answer", None), ("timed_out", None)))
+
+
 def test_pass_at_k_is_the_chance_over_all_choices_of_k_samples():
     right = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=float)
     for k in range(1, 6):
@@ -98,7 +117,7 @@ def test_pass_at_k_is_the_chance_over_all_choices_of_k_samples():
             np.mean([any(row[list(chosen)]) for chosen in itertools.combinations(range(5), k)])
             for row in right
         ]
-        assert pass_at_k(right, k) == pytest.approx(math.fsum(chances) / 3)
+        assert pass_at_k(right, k) == pytest.approx(chances)
 
 
 def test_tables_name_every_policy_judge_and_interval():

@@ -53,6 +53,11 @@ def model_without_tokenizer(tmp_path):
         (["adapter.r=500"], "adapter.r=500: the smallest adapted weight has rank"),
         (["sync.rounding=up"], "sync.rounding='up': choose from nearest, stochastic"),
         (
+            ["data=gsm8k", "task.judge=boxed"],
+            "task.judge=boxed: data.template=gsm8k_hash asks for an answer that it does not read",
+        ),
+        (["task.eval_rows=0"], "task.eval_rows=0: use a whole number of at least 1"),
+        (
             ["task.judge=last"],
             "task.judge=last: choose from strict, flexible, boxed",
         ),

@@ -18,7 +18,7 @@ from tinylora_rl.adapter.svd import TruncatedSvd, decompose
 from tinylora_rl.adapter.targets import Target
 from tinylora_rl.adapter.weights import Weights, as_weights
 
-NUM_PROBES = 4
+NUM_PROBES = 6
 
 Bank = dict[str, Factors]
 """{module name: its factors}, in depth order."""
@@ -97,8 +97,8 @@ def empty_bank(
     for target in targets:
         num_out, num_in = weights.shape(target.weight_name)
         bank[target.name] = Factors(
-            left_OR=torch.empty((num_out, config.r), device=device),
-            right_RI=torch.empty((config.r, num_in), device=device),
+            left_OR=torch.empty((num_out, config.r), dtype=torch.float32, device=device),
+            right_RI=torch.empty((config.r, num_in), dtype=torch.float32, device=device),
             P_URR=draw_projection(config, target.name).to(device),
             weight_norm=float("nan"),
         )
@@ -149,22 +149,24 @@ def projection_digest(bank: Mapping[str, Factors]) -> str:
 
 
 def fingerprint(bank: Mapping[str, Factors]) -> list[float]:
-    """Four numbers that move if any module's update does: for comparison within a tolerance.
+    """Numbers that move if any module's update does: for comparison within a tolerance.
 
     Singular vectors are reproducible to rounding only (threads, devices), so they are compared by
-    the update they make: random +-1 sums over the modules of a^T dW b for fixed random a, b and v.
-    A flipped sign or swapped pair of singular vectors changes them.
+    the update they make: each number is the sum over the modules of a^T dW b / |W| for random a, b
+    and v of its own. A flipped sign or swapped pair of singular vectors of any module changes them.
     """
     sums = torch.zeros(NUM_PROBES, dtype=torch.float64)
     for name, factors in bank.items():
-        generator = seeded_generator("fingerprint", name)
-        v_U = torch.randn(factors.P_URR.shape[0], generator=generator)
-        a_O = torch.randn(factors.left_OR.shape[0], generator=generator, dtype=torch.float64)
-        b_I = torch.randn(factors.right_RI.shape[1], generator=generator, dtype=torch.float64)
-        R_RR = torch.tensordot(v_U.double(), factors.P_URR.cpu().double(), dims=1)
-        probe = (
-            (a_O @ factors.left_OR.cpu().double()) @ R_RR @ (factors.right_RI.cpu().double() @ b_I)
-        )
-        sign_K = torch.randint(0, 2, (NUM_PROBES,), generator=generator).double() * 2 - 1
-        sums += sign_K * probe / max(factors.weight_norm, 1e-30)
+        left_OR, right_RI = factors.left_OR.cpu().double(), factors.right_RI.cpu().double()
+        P_URR = factors.P_URR.cpu().double()
+        for probe in range(NUM_PROBES):
+            generator = seeded_generator("fingerprint", name, probe)
+            v_U, a_O, b_I = (
+                torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+                for size in (P_URR.shape[0], left_OR.shape[0], right_RI.shape[1])
+            )
+            R_RR = torch.tensordot(v_U, P_URR, dims=1)
+            sums[probe] += (
+                (a_O @ left_OR) @ R_RR @ (right_RI @ b_I) / max(factors.weight_norm, 1e-30)
+            )
     return sums.tolist()

@@ -69,21 +69,15 @@ def load_or_build(
 
     Args:
         source: the base; with `CheckpointWeights` an unchanged checkpoint is not read again.
-        cache_dir: None is `default_cache_dir()`.
+        cache_dir: None is `default_cache_dir()`. One that cannot be written costs time only.
         device: where to decompose and keep the factors; None is the weights' own device.
         progress: called with (modules done, modules in all) after each module that is decomposed.
 
     Raises:
-        ValueError: see `build_bank`; or `cache_dir` cannot be written.
+        ValueError: see `build_bank`.
     """
     weights = as_weights(source)
     cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    try:
-        (cache_dir / DIGESTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"cache_dir={cache_dir}: cannot be written ({error.strerror}); give another folder"
-        ) from error
     content = _content(weights, targets, config, cache_dir)
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     svds = _read(cache_dir / key, content, targets)
@@ -123,7 +117,7 @@ def _write(entry: Path, content: Mapping[str, object], svds: Mapping[str, Trunca
     modules = {name: svd.measures() for name, svd in svds.items()}
     manifest = {**content, "sha256": hashlib.sha256(payload).hexdigest(), "modules": modules}
     try:
-        entry.mkdir(exist_ok=True)
+        entry.mkdir(parents=True, exist_ok=True)
         for partial in entry.glob(".*.partial"):  # of a writer that was killed; we hold the lock
             partial.unlink()
         write_bytes(entry / FACTORS, payload)
@@ -137,10 +131,10 @@ def _read(
     entry: Path, content: Mapping[str, object], targets: Sequence[Target], *, warn: bool = False
 ) -> dict[str, TruncatedSvd] | None:
     """The entry's triplets on the CPU, in the order of `targets`; None where it cannot be used."""
-    if not (entry / MANIFEST).exists():
-        return None
-    manifest = read_json(entry / MANIFEST)
     try:
+        if not (entry / MANIFEST).exists():
+            return None
+        manifest = read_json(entry / MANIFEST)
         if manifest is None:
             raise ValueError(f"{MANIFEST} is no JSON object")
         if {key: manifest.get(key) for key in content} != content:
@@ -166,8 +160,18 @@ def _read(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Inside, no other process is. The kernel frees the lock when its holder ends, however."""
-    with open(path, "ab") as file:  # never deleted: whoever waits holds it open
+    """Inside, no other process is. The kernel frees the lock when its holder ends, however.
+
+    Where the cache cannot be written there is nothing to guard: a warning says so.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "ab"))  # never deleted: waiters hold it open
+        except OSError as error:
+            logger.warning("cache_dir=%s: cannot be written (%s)", path.parent, error.strerror)
+            yield
+            return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,6 +6,7 @@ Legend: O out, I in.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from torch import nn
 from tinylora_rl.adapter.targets import Target
 from tinylora_rl.adapter.weights import CheckpointWeights, Weights, as_weights
 from tinylora_rl.atomic import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8  # hashlib releases the GIL; beyond this, memory is the limit
 
@@ -48,7 +51,8 @@ def weight_digests(
 
     Args:
         memo_dir: where digests of checkpoint files are remembered, under each file's resolved path,
-            size, time of change and inode, so that an unchanged file is read once. None remembers
+            size, times of modification and of change, and inode, so that an unchanged file is read
+            once. What changes none of these (a dying disk) is not seen. None remembers
             them in the object alone; weights in memory are hashed every time.
     """
     names = list(names)
@@ -70,7 +74,10 @@ def _recalled(weights: CheckpointWeights, names: Sequence[str], memo_dir: Path) 
         fresh = _hashed(weights, [name for name in wanted if name not in stored])
         # a file that changed while it was read has another memo by now, and is not remembered
         if fresh and memo == _memo_path(file, memo_dir):
-            write_json(memo, stored | fresh)
+            try:
+                write_json(memo, stored | fresh)
+            except OSError as error:
+                logger.warning("%s: not remembered: %s", memo, error)
         digests |= {name: (stored | fresh)[name] for name in wanted}
     return digests
 
@@ -89,5 +96,5 @@ def _sha256(weight: torch.Tensor) -> str:
 def _memo_path(file: Path, memo_dir: Path) -> Path:
     resolved = file.resolve()
     stat = resolved.stat()
-    key = f"{resolved}\n{stat.st_size}\n{stat.st_mtime_ns}\n{stat.st_ino}"
+    key = f"{resolved}\n{stat.st_size}\n{stat.st_mtime_ns}\n{stat.st_ctime_ns}\n{stat.st_ino}"
     return memo_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.json"

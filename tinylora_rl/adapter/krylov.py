@@ -123,6 +123,8 @@ def _orthogonalised(
             break
         lost_B = kept_B < 0.1
         generator = seeded_generator("krylov", attempt, *Z_NB.shape)
-        random_NB = torch.randn(Z_NB.shape, generator=generator, dtype=torch.float32).to(Z_NB)
+        random_NB = torch.randn(
+            Z_NB.shape, generator=generator, dtype=torch.float32, device="cpu"
+        ).to(Z_NB)
         Q_NB = torch.where(lost_B, random_NB / Z_NB.shape[0] ** 0.5, Q_NB)
     return Q_NB, (basis_NM.T @ Z_NB).double().cpu(), (Q_NB.T @ Z_NB).double().cpu()

@@ -7,7 +7,7 @@ vLLM's expectations stay as they were, and v, which modules of different shapes 
 share, stays outside all of them.
 
 The update costs two thin products forward and two backward. What costs more than their arithmetic
-is memory traffic, so both are added in place onto the base's fresh results: no second (T, O) or
+is memory traffic, so the base's products are accumulated in place onto theirs: no second (T, O) or
 (T, I) tensor exists, and no (O, I) one ever. R(v) is worked out at each call (one small product),
 not once per model pass: whatever recomputes, shards, compiles or calls a block by itself cannot
 meet a stale one.
@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from tinylora_rl.adapter.bank import Bank
 from tinylora_rl.adapter.delta import acting_vector, mixing_matrix
@@ -107,12 +106,16 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         num_out, num_in = weight_OI.shape
         with torch.autocast(x.device.type, enabled=False):
-            y = linear(x, weight_OI, bias_O)
+            x_TI = x.reshape(-1, num_in)
             # thin products have tokens last, as (R, T): BLAS does them up to twice as fast so
-            z_RT = right_RI.to(x.dtype) @ x.reshape(-1, num_in).T
+            z_RT = right_RI.to(x.dtype) @ x_TI.T
             R_RR = mixing_matrix(acting_vector(v_U, v_dtype), P_URR)
             mixed_RT = (R_RR @ z_RT.float()).to(x.dtype)
-            y.view(-1, num_out).addmm_(mixed_RT.T, left_OR.to(x.dtype).T)
+            left_RO = left_OR.to(x.dtype).T
+            # The update first, the base's product on top of it: the sum is rounded once, so that an
+            # update below half a unit of y's last place is not lost (in bf16, |v| below 1e-3).
+            y_TO = mixed_RT.T @ left_RO if bias_O is None else bias_O.addmm(mixed_RT.T, left_RO)
+            y = y_TO.addmm_(x_TI, weight_OI.T).view(*x.shape[:-1], num_out)
         ctx.save_for_backward(weight_OI, left_OR, right_RI, P_URR, R_RR, z_RT)
         ctx.v_dtype = v_U.dtype
         return y
@@ -130,8 +133,8 @@ class _AdaptedLinear(torch.autograd.Function):
                 dR_RR = g_RT @ z_RT.float().T
                 dv_U = (P_URR.flatten(1) @ dR_RR.flatten()).to(ctx.v_dtype)
             if ctx.needs_input_grad[0]:
-                dx_TI = dy_TO @ weight_OI
-                dx_TI.addmm_((R_RR.T @ g_RT).to(dy.dtype).T, right_RI.to(dy.dtype))
+                dx_TI = (R_RR.T @ g_RT).to(dy.dtype).T @ right_RI.to(dy.dtype)
+                dx_TI.addmm_(dy_TO, weight_OI)
                 dx = dx_TI.view(*dy.shape[:-1], num_in)
         return dx, None, None, None, None, None, dv_U, None
 

@@ -71,7 +71,9 @@ def merge_weight(
         A_RI, B_OR = lora_factors(factors, v_U)
         merged_OI = torch.empty((num_out, num_in), dtype=dtype, device=weight_OI.device)
         # B for a block of rows, which a cache holds; no fp32 tensor is as large as the weight
-        delta_BI = torch.empty((min(num_rows, num_out), num_in), device=weight_OI.device)
+        delta_BI = torch.empty(
+            (min(num_rows, num_out), num_in), dtype=torch.float32, device=weight_OI.device
+        )
         exact_BI = torch.empty_like(delta_BI)
         for start in range(0, num_out, num_rows):
             rows = slice(start, min(start + num_rows, num_out))

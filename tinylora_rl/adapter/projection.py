@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 
@@ -33,13 +34,15 @@ def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
     shape = (config.u, config.r, config.r)
     if config.projection == "basis":
         return torch.eye(config.u, dtype=torch.float32).reshape(shape)
-    generator = seeded_generator("projection", config.seed, name)
+    draw: dict[str, Any] = {
+        "generator": seeded_generator("projection", config.seed, name),
+        "device": "cpu",
+    }
     if config.projection == "normal":
-        unit_P = torch.randn(shape, generator=generator, dtype=torch.float32)
+        # fp32 randn takes other instructions where there are some, and gives other bits; fp64 not
+        unit_P = torch.randn(shape, dtype=torch.float64, **draw).to(torch.float32)
     elif config.projection == "uniform":
-        unit_P = (torch.rand(shape, generator=generator, dtype=torch.float32) * 2 - 1) * math.sqrt(
-            3
-        )
+        unit_P = (torch.rand(shape, dtype=torch.float32, **draw) * 2 - 1) * math.sqrt(3)
     else:
-        unit_P = torch.randint(0, 2, shape, generator=generator).to(torch.float32) * 2 - 1
+        unit_P = torch.randint(0, 2, shape, **draw).to(torch.float32) * 2 - 1
     return unit_P * config.std

@@ -5,9 +5,10 @@ Legend: O out, I in, R rank, K kept triplets (the r wanted and some beyond).
 Singular vectors are only as well defined as the gaps between singular values, so the measure of
 convergence is the angle to the true vectors, estimated from residuals and gaps, and not a residual
 alone: without a spectral gap (neighbours at 1e-3 of each other) a residual of 1e-5 means nothing.
-A block Krylov method in fp32 finds the subspace; one pass over W in fp64 (Rayleigh-Ritz) separates
-close neighbours in it and measures the true residuals. Where that is not enough, which takes gaps
-far below what fp32 resolves, the Krylov method continues in fp64.
+A block Krylov method in fp32 finds the subspace, and where the gaps are wide that is all. Otherwise
+one pass over W in fp64 (Rayleigh-Ritz) separates close neighbours and measures the true residuals.
+Where that is not enough, which takes gaps far below what fp32 resolves, the Krylov method continues
+in fp64.
 
 Singular vectors are defined up to a joint sign and differ between libraries, devices and a matrix
 and its transpose; with r >= 2 a flipped sign changes the update U S R Vt. So the signs are
@@ -24,7 +25,7 @@ import torch
 from tinylora_rl.adapter.krylov import BLOCK, Ritz, leading_triplets, max_basis
 from tinylora_rl.adapter.projection import seeded_generator
 
-ALGORITHM = "block-krylov-1"
+ALGORITHM = "block-krylov-2"
 """Changes whenever the factors of some weight may change by more than `ANGLE_TOLERANCE`."""
 
 ANGLE_TOLERANCE = 2.5e-4  # radians between each singular vector and the true one
@@ -44,7 +45,8 @@ class TruncatedSvd:
     Attributes:
         U_OR, S_R, Vt_RI: the triplets, S descending.
         norm: Frobenius norm of the weight.
-        residual: largest |Wt u - s v| (float64) relative to the largest singular value.
+        residual: largest |Wt u - s v| relative to the largest singular value: measured in float64,
+            or where fp32 was enough, the bound that includes its rounding.
         angle: estimate of the largest angle between a vector here and the true one, radians.
         num_steps: products with W and with its transpose, 0 where LAPACK did it.
         is_refined: whether it took the Krylov method in fp64.
@@ -101,8 +103,7 @@ def decompose(W_OI: torch.Tensor, r: int) -> TruncatedSvd:
             f"r={r}: larger than the rank of a {W_OI.shape[0]} x {W_OI.shape[1]} weight; use a "
             "smaller r"
         )
-    W_OI, scale = _well_scaled(W_OI.detach().to(torch.float32))
-    norm = _norm(W_OI) * scale
+    W_OI, scale, norm = _well_scaled(W_OI.detach().to(torch.float32))
     if min(W_OI.shape) <= max(DENSE_BELOW, max_basis(r + EXTRA) + BLOCK):
         ritz, is_refined = _dense(W_OI), False
     else:
@@ -138,11 +139,14 @@ def _norm(W_OI: torch.Tensor) -> float:
     return float(W_OI.norm(dim=1).double().norm())
 
 
-def _well_scaled(W_OI: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """W / scale with squares that neither overflow nor vanish in fp32; scale is a power of two."""
+def _well_scaled(W_OI: torch.Tensor) -> tuple[torch.Tensor, float, float]:
+    """(W / scale, scale, norm of W): squares then neither overflow nor vanish in fp32.
+
+    scale is a power of two.
+    """
     norm = _norm(W_OI)
     if 1e-12 < norm < 1e12:
-        return W_OI, 1.0
+        return W_OI, 1.0, norm
     largest = float(W_OI.abs().max())
     if not math.isfinite(largest):
         raise ValueError("the base weight holds a value that is not finite; check the checkpoint")
@@ -152,7 +156,8 @@ def _well_scaled(W_OI: torch.Tensor) -> tuple[torch.Tensor, float]:
             "target_modules"
         )
     exponent = math.frexp(largest)[1]
-    return torch.ldexp(W_OI, torch.tensor(-exponent)), 2.0**exponent
+    W_OI, scale = torch.ldexp(W_OI, torch.tensor(-exponent)), 2.0**exponent
+    return W_OI, scale, _norm(W_OI) * scale
 
 
 def _dense(W_OI: torch.Tensor) -> Ritz:
@@ -191,8 +196,17 @@ def _iterate(W_OI: torch.Tensor, r: int) -> tuple[Ritz, bool]:
         return is_refused or is_good(S_K, residual_K, margin=0.5)
 
     generator = seeded_generator("svd", *W_OI.shape)
-    start_IB = torch.randn((W_OI.shape[1], BLOCK), generator=generator, dtype=torch.float32)
+    start_IB = torch.randn(
+        (W_OI.shape[1], BLOCK), generator=generator, dtype=torch.float32, device="cpu"
+    )
     ritz = leading_triplets(W_OI, start_IB.to(W_OI.device), num_kept, is_good_for_fp32)
+    noisy_K = ritz.residual_K + FP32_RESIDUAL * ritz.S_K[0]
+    # rounding in fp32 mixes neighbours inside the subspace to first order
+    is_spread = bool(
+        ((ritz.S_K[:r] - ritz.S_K[1 : r + 1]) * 0.25 * ANGLE_TOLERANCE >= noisy_K[:r]).all()
+    )
+    if is_spread and is_good(ritz.S_K, noisy_K, margin=0.25):
+        return dataclasses.replace(ritz, residual_K=noisy_K), False  # a gap that fp32 resolves
     polished = _rayleigh_ritz(W_OI, _trimmed(ritz, r))
     if is_good(polished.S_K, polished.residual_K) or is_short_of_rank(
         polished.S_K, polished.residual_K
@@ -253,7 +267,7 @@ def _rayleigh_ritz(W_OI: torch.Tensor, ritz: Ritz) -> Ritz:
 
 def _distances(S_K: torch.Tensor, residual_K: torch.Tensor, r: int) -> torch.Tensor:
     """(r,): from each of the r values to the values not carried along."""
-    beyond = S_K[-1] + residual_K[-1] if len(S_K) > r else torch.zeros(())
+    beyond = S_K[-1] + residual_K[-1] if len(S_K) > r else torch.zeros((), dtype=torch.float64)
     return (S_K[:r] - beyond).clamp_min(1e-300)
 
 
@@ -298,7 +312,12 @@ def _canonical(
             continue
         if last - first > 1:
             generator = seeded_generator("tied", U_OR.shape[0])
-            probe_OC = torch.randn((U_OR.shape[0], last - first), generator=generator).to(U_OR)
+            probe_OC = torch.randn(
+                (U_OR.shape[0], last - first),
+                generator=generator,
+                dtype=torch.float64,
+                device="cpu",
+            ).to(U_OR)
             rotation_CC, _ = torch.linalg.qr(U_OR[:, first:last].T @ probe_OC)
             U_OR[:, first:last] = U_OR[:, first:last] @ rotation_CC
             V_IR[:, first:last] = V_IR[:, first:last] @ rotation_CC

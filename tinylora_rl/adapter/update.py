@@ -61,8 +61,19 @@ class Update:
 
     @functools.cached_property
     def base_dtype(self) -> str:
-        """Of the weights that `identity` speaks of, "bfloat16" and so on."""
-        return str(self.base.dtype(self.targets[0].weight_name)).removeprefix("torch.")
+        """Of the weights that `identity` speaks of: bfloat16, float16 or float32.
+
+        Raises:
+            ValueError: the adapted weights are not all of one of these.
+        """
+        dtypes = {self.base.dtype(target.weight_name) for target in self.targets}
+        names = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        if len(names) > 1 or names[0] not in ("bfloat16", "float16", "float32"):
+            raise ValueError(
+                f"base_dtype={', '.join(names)}: the adapted weights must all be bfloat16, float16 "
+                "or float32; convert the base model"
+            )
+        return names[0]
 
     @property
     def acting_v(self) -> torch.Tensor:

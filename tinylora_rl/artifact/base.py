@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tinylora_rl.adapter import CheckpointWeights, Weights
+from tinylora_rl.artifact.checkpoint import checkpoint_folder
 from tinylora_rl.artifact.directory import trained_dtype
 from tinylora_rl.artifact.manifest import read_manifest
 
@@ -18,12 +19,12 @@ def as_model(model: nn.Module | str | Path, directory: str | Path) -> nn.Module:
 
 
 def as_source(
-    model: nn.Module | Weights | str | Path, directory: str | Path
+    model: nn.Module | Weights | str | Path, *, revision: str | None = None
 ) -> nn.Module | Weights:
-    """What to read base weights from: a model, weights, a folder's files, or a model of the Hub."""
+    """What to read base weights from: a model, weights, or the files of a folder or Hub id."""
     if not isinstance(model, str | Path):
         return model
-    return CheckpointWeights(model) if Path(model).is_dir() else open_base(model, directory)
+    return CheckpointWeights(checkpoint_folder(model, revision=revision))
 
 
 def open_base(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
@@ -30,4 +31,6 @@ def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
 
 def revision_of(folder: Path) -> str | None:
     """The commit of a snapshot in the Hub's cache, `.../snapshots/<commit>`; None elsewhere."""
-    return folder.name if folder.parent.name == "snapshots" else None
+    folder = folder.resolve()
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", folder.name) is not None
+    return folder.name if folder.parent.name == "snapshots" and is_commit else None

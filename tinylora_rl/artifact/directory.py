@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +134,7 @@ def load_update(
     cache_dir: str | Path | None = None,
     device: torch.device | str | None = None,
     revision: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Update:
     """The update that the adapter in `directory` makes to the base weights `source`, verified.
 
@@ -143,6 +144,7 @@ def load_update(
         device: of the factors and v; None is the weights' own.
         revision: the base model's commit; None takes what transformers noted when it loaded a model
             from the Hub. Compared where both sides know it.
+        progress: called with (modules done, modules in all) while the base is decomposed.
 
     Raises:
         ValueError: the adapter is incomplete or damaged, or `source` is not the base it was trained
@@ -156,7 +158,9 @@ def load_update(
     targets = targets_of(weights.names(), config)
     names = [target.weight_name for target in targets]
     trained_on = in_dtype(weights, trained_dtype(manifest, directory), names)
-    bank = load_or_build(trained_on, targets, config, cache_dir=cache_dir, device=device)
+    bank = load_or_build(
+        trained_on, targets, config, cache_dir=cache_dir, device=device, progress=progress
+    )
     update = Update(trained_on, targets, config, bank)
     if reason := _explain_dtype(update, weights.dtype(names[0]), manifest["identity"]):
         raise ValueError(f"{directory}: base_digest differs{reason}")
@@ -186,6 +190,7 @@ def load(
     """
     update = load_update(directory, model, cache_dir=cache_dir, revision=revision)
     adapter = inject(model, update.config, bank=update.bank, base=update.base)
+    adapter.identity = update.identity  # verified; the model may change from here on
     adapter.v.data.copy_(update.v)
     return adapter
 

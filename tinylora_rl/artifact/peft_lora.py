@@ -52,7 +52,7 @@ def export_peft_lora(
     if dtype not in FACTOR_DTYPES:
         raise ValueError(f"dtype={dtype}: choose from float32, bfloat16")
     manifest = read_manifest(directory)
-    update = load_update(directory, as_source(model, directory), cache_dir=cache_dir)
+    update = load_update(directory, as_source(model), cache_dir=cache_dir)
     r = update.config.r
     rank = r if rank is None else rank
     if rank < r:

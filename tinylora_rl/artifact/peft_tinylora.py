@@ -127,7 +127,7 @@ def import_peft_tinylora(
             )
         deltas = _deltas(directory, order, tensors, stated)
         _solve(adapter, deltas, directory)
-    except ValueError:
+    except BaseException:
         adapter.remove()
         for parameter, was_required in required:
             parameter.requires_grad_(was_required)
@@ -184,6 +184,9 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load(read_bounded(directory / PEFT_WEIGHTS, WEIGHTS_LIMIT_BYTES))
     except SafetensorError as error:
         raise ValueError(f"{directory / PEFT_WEIGHTS}: {error}") from error
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{directory}: {key} holds a value that is not finite; refused")
     if not any(key.endswith(".tinylora_P") for key in tensors):
         raise ValueError(
             f"{directory}: saved with save_projection=false, so it holds no P; save it from PEFT "
@@ -240,7 +243,7 @@ def _solve(
         both = torch.cat([B, -B_OR], dim=1), torch.cat([A, A_RI], dim=0)
         left_over += _norm(*both) ** 2
         total += _norm(B_OR, A_RI) ** 2
-    if left_over > TOLERANCE**2 * total:
+    if not left_over <= TOLERANCE**2 * total:
         raise ValueError(
             f"{where}: {(left_over / total) ** 0.5:.1e} of the update has no v of this "
             "configuration on this base; use the base it was trained on, and config=None"

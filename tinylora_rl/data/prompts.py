@@ -21,13 +21,15 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A prompt, and the name of the judge that finds the answer where the prompt asks for it.
+    """A prompt, and the names of the judges that find the answer where the prompt asks for it.
 
-    `boxed_symbolic` and `flexible_symbolic` look in the same places as `boxed` and `flexible`.
+    `judge` is for rewards, by exact match; `headline` for tables, where the field's graders accept
+    what is mathematically equal.
     """
 
     messages: Callable[[str], list[Message]]
     judge: str
+    headline: str
 
     def __call__(self, question: str) -> list[Message]:
         return self.messages(question)
@@ -51,9 +53,9 @@ def _natural(question: str) -> list[Message]:
 
 
 TEMPLATES: dict[str, Template] = {
-    "gsm8k_hash": Template(messages=_gsm8k_hash, judge="strict"),
-    "boxed": Template(messages=_boxed, judge="boxed"),
-    "natural": Template(messages=_natural, judge="flexible"),
+    "gsm8k_hash": Template(messages=_gsm8k_hash, judge="strict", headline="strict"),
+    "boxed": Template(messages=_boxed, judge="boxed", headline="boxed_symbolic"),
+    "natural": Template(messages=_natural, judge="flexible", headline="flexible"),
 }
 
 
@@ -64,3 +66,8 @@ def template_named(name: str) -> Template:
             f"data.template={name}: no such template; choose from {', '.join(TEMPLATES)}"
         )
     return TEMPLATES[name]
+
+
+def usual_template(benchmark: str) -> str:
+    """The template that a benchmark is asked with unless another is chosen."""
+    return "gsm8k_hash" if benchmark == "gsm8k" else "boxed"

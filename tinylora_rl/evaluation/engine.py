@@ -112,11 +112,14 @@ class Engine:
             for output in engine.step():
                 if output.finished:
                     key, question = pending.pop(output.request_id)
+                    reason = output.outputs[0].finish_reason
+                    if reason not in ("stop", "length"):
+                        raise RuntimeError(f"vLLM ended the request for {key} with {reason!r}")
                     yield Response(
                         key=key,
                         question=question,
                         token_ids=tuple(output.outputs[0].token_ids),
-                        truncated=output.outputs[0].finish_reason == "length",
+                        truncated=reason == "length",
                     )
 
     def _hold(self, policy: Policy) -> None:

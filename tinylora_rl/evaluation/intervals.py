@@ -1,11 +1,15 @@
-"""Intervals and paired tests for accuracies, through scipy.
+"""Intervals and paired tests for accuracies.
 
 | figure | interval | test against the base |
 |---|---|---|
-| greedy accuracy | Wilson | exact McNemar: binomial over the items on which the two differ |
-| mean over k samples | percentile bootstrap over items | sign-flip permutation over items |
+| greedy accuracy, majority vote | Wilson | exact McNemar: binomial over the items that differ |
+| mean over k samples, pass@k | percentile bootstrap over items | sign-flip permutation over items |
+| greedy difference | Bonett and Price 2012, adjusted Wald for paired proportions | |
+| difference of means over k samples | percentile bootstrap over items | |
 
-Items are the unit: k samples of one question are not k independent observations.
+Items are the unit: k samples of one question are not k independent observations. Where all items
+agree, resampling them shows no spread: the interval is then Wilson's, or Bonett and Price's, for as
+many items, and its `method` says so. Tests and bootstrap are scipy's.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean with its interval; `method` is wilson or bootstrap."""
+    """A mean with its interval; `method` is wilson, bootstrap or bonett-price."""
 
     value: float
     low: float
@@ -36,7 +40,7 @@ class Comparison:
     """A policy against the base on the same items.
 
     Attributes:
-        difference: policy minus base, with a bootstrap interval over items.
+        difference: policy minus base.
         p_value: two-sided; 1 where no item differs.
         num_better, num_worse: items on which the policy does better, and worse.
     """
@@ -48,33 +52,30 @@ class Comparison:
     test: str
 
 
-def wilson(verdicts_N: Values, confidence: float) -> Estimate:
-    """The share of ones among zeros and ones, shape (N,), N >= 1."""
-    right, total = int(verdicts_N.sum()), len(verdicts_N)
-    interval = stats.binomtest(right, total).proportion_ci(confidence, method="wilson")
+def wilson(values_N: Values, confidence: float) -> Estimate:
+    """The mean of values in [0, 1], shape (N,), N >= 1, with the interval of N Bernoulli draws."""
+    value, total = float(values_N.mean()), len(values_N)
+    z = _quantile(confidence)
+    centre = (value + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total)
+    half *= (value * (1 - value) / total + z**2 / (4 * total**2)) ** 0.5
     return Estimate(
-        value=right / total, low=float(interval.low), high=float(interval.high), method="wilson"
+        value=value, low=max(centre - half, 0.0), high=min(centre + half, 1.0), method="wilson"
     )
 
 
 def bootstrap(means_N: Values, confidence: float) -> Estimate:
-    """The mean of per-item means in [0, 1], shape (N,).
-
-    Where all items agree, resampling them shows no spread; the interval is then Wilson's for N
-    items, and says so.
-    """
-    value = float(means_N.mean())
-    if np.ptp(means_N) == 0 and value in (0.0, 1.0):
+    """The mean of per-item means in [0, 1], shape (N,)."""
+    if np.ptp(means_N) == 0:
         return wilson(means_N, confidence)
     low, high = _percentiles(means_N, confidence)
-    return Estimate(value=value, low=low, high=high, method="bootstrap")
+    return Estimate(value=float(means_N.mean()), low=low, high=high, method="bootstrap")
 
 
 def compare(policy_NK: Values, base_NK: Values, confidence: float) -> Comparison:
     """Verdicts (0 or 1) of policy and base on the same N items, K samples each; K = 1 is greedy."""
     difference_N = policy_NK.mean(axis=1) - base_NK.mean(axis=1)
     better, worse = int((difference_N > 0).sum()), int((difference_N < 0).sum())
-    low, high = _percentiles(difference_N, confidence)
     if policy_NK.shape[1] == 1:
         test = "mcnemar"
         p_value = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
@@ -82,9 +83,7 @@ def compare(policy_NK: Values, base_NK: Values, confidence: float) -> Comparison
         test = "sign-flip permutation"
         p_value = _sign_flip(difference_N)
     return Comparison(
-        difference=Estimate(
-            value=float(difference_N.mean()), low=low, high=high, method="bootstrap"
-        ),
+        difference=_difference(difference_N, policy_NK.shape[1] == 1, confidence),
         p_value=p_value,
         num_better=better,
         num_worse=worse,
@@ -92,9 +91,30 @@ def compare(policy_NK: Values, base_NK: Values, confidence: float) -> Comparison
     )
 
 
+def _difference(difference_N: Values, is_greedy: bool, confidence: float) -> Estimate:
+    value = float(difference_N.mean())
+    if not is_greedy and np.ptp(difference_N) > 0:
+        low, high = _percentiles(difference_N, confidence)
+        return Estimate(value=value, low=low, high=high, method="bootstrap")
+    # one item more on either side: no sample shows that nothing ever differs
+    total = len(difference_N) + 2
+    gained = (difference_N.clip(min=0).sum() + 1) / total
+    lost = ((-difference_N).clip(min=0).sum() + 1) / total
+    centre = gained - lost
+    half = _quantile(confidence) * float((gained + lost - centre**2) / total) ** 0.5
+    return Estimate(
+        value=value,
+        low=max(float(centre) - half, -1.0),
+        high=min(float(centre) + half, 1.0),
+        method="bonett-price",
+    )
+
+
+def _quantile(confidence: float) -> float:
+    return float(stats.norm.ppf(0.5 + confidence / 2))
+
+
 def _percentiles(values_N: Values, confidence: float) -> tuple[float, float]:
-    if np.ptp(values_N) == 0:
-        return float(values_N[0]), float(values_N[0])
     result = stats.bootstrap(
         (values_N,),
         np.mean,

@@ -29,10 +29,21 @@ class ItemsFile:
         return {key_of(item) for item in read_items(self._path)}
 
     def append(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """The items are in the file, in one write."""
+        """The items are in the file, all of them or, where that fails, none.
+
+        Raises:
+            OSError: the disk is full, or worse.
+        """
         # ensure_ascii: a lone surrogate in a response is written as an escape, never refused
         lines = "".join(json.dumps(item, ensure_ascii=True) + "\n" for item in items)
-        os.write(self._descriptor, lines.encode())
+        rest = memoryview(lines.encode())
+        end = os.fstat(self._descriptor).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
 
     def close(self) -> None:
         """The items are on the disk."""
@@ -49,8 +60,11 @@ class ItemsFile:
 def read_items(path: Path) -> Iterator[dict[str, Any]]:
     """The items in `path`, one at a time; all responses together may not fit into memory."""
     with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}: line {number} is damaged: {error}") from error
 
 
 def key_of(item: Mapping[str, Any]) -> Key:

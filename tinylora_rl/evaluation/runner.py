@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tinylora_rl.evaluation.engine import Engine, Response
@@ -56,40 +57,67 @@ def run_plan(
         if engine is None:
             engine = start_engine()
         params = {key: plan.sampling_params(key) for key, _ in requests}
-        with ThreadPoolExecutor(num_graders) as graders:
-            grading: set[Future[dict[str, Any]]] = set()
+        grading = _Grading(plan, tokenizer, pool, num_graders, items, progress)
+        try:
             for response in engine.answer(policy, requests, params):
-                grading.add(
-                    graders.submit(_graded, plan, response, params[response.key], tokenizer, pool)
-                )
-                limit = GRADING_BACKLOG * num_graders
-                grading = _write_finished(grading, items, progress, at_most=limit)
-            _write_finished(grading, items, progress, at_most=0)
+                grading.submit(response, params[response.key])
+            grading.finish()
+        finally:
+            grading.close()
 
 
-def _write_finished(
-    grading: set[Future[dict[str, Any]]],
-    items: ItemsFile,
-    progress: Callable[[int], None],
-    *,
-    at_most: int,
-) -> set[Future[dict[str, Any]]]:
-    """What is graded is written; waits until no more than `at_most` are left, and returns those."""
-    finished = {future for future in grading if future.done()}
-    grading = grading - finished
-    while len(grading) > at_most:
-        more, grading = wait(grading, return_when=FIRST_COMPLETED)
-        finished |= more
-    if finished:
-        items.append(future.result() for future in finished)
-        progress(len(finished))
-    return grading
+class _Grading:
+    """Threads that wait for grading processes; what they finish is written in the caller's."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        tokenizer: Tokenizer,
+        pool: GradingPool,
+        num_graders: int,
+        items: ItemsFile,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._threads = ThreadPoolExecutor(num_graders)
+        self._arguments = (plan, tokenizer, pool)
+        self._items = items
+        self._progress = progress
+        self._finished: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
+        self._num_pending = 0
+        self._backlog = GRADING_BACKLOG * num_graders
+
+    def submit(self, response: Response, params: Mapping[str, Any]) -> None:
+        """`response` will be graded; waits while too many are waiting for it."""
+        future = self._threads.submit(_graded, response, params, *self._arguments)
+        future.add_done_callback(self._finished.put)
+        self._num_pending += 1
+        self._write(wait=self._num_pending > self._backlog)
+
+    def finish(self) -> None:
+        """Everything submitted is written."""
+        while self._num_pending:
+            self._write(wait=True)
+
+    def close(self) -> None:
+        """No thread is left; what is graded is written, and what is not begun is dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._write(wait=False)
+
+    def _write(self, *, wait: bool) -> None:
+        finished = [self._finished.get()] if wait else []
+        while not self._finished.empty():
+            finished.append(self._finished.get())
+        self._num_pending -= len(finished)
+        graded = [future.result() for future in finished if not future.cancelled()]
+        if graded:
+            self._items.append(graded)
+            self._progress(len(graded))
 
 
 def _graded(
-    plan: Plan,
     response: Response,
     params: Mapping[str, Any],
+    plan: Plan,
     tokenizer: Tokenizer,
     pool: GradingPool,
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from tinylora_rl.evaluation.intervals import Comparison, Estimate, bootstrap, compare, wilson
 from tinylora_rl.evaluation.plan import BASE, Plan
-from tinylora_rl.rewards import canonical
+from tinylora_rl.rewards import exact_match
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,15 @@ class JudgeScore:
 
     Attributes:
         accuracy: pass@1 of greedy responses, mean@k of sampled ones.
-        pass_at_k, majority_at_k: of sampled responses, at k = K; None for greedy ones.
+        pass_at_k, majority_at_k: of sampled responses, at k = K; None for greedy ones. Answers that
+            exact match calls equal vote together, and win or lose by what most of them were judged;
+            responses without an extracted answer, and those that timed out, do not vote.
         against_base: None for the base itself.
     """
 
     accuracy: Estimate
-    pass_at_k: float | None
-    majority_at_k: float | None
+    pass_at_k: Estimate | None
+    majority_at_k: Estimate | None
     no_answer: float
     timed_out: float
     against_base: Comparison | None
@@ -81,12 +83,14 @@ class _Responses:
             ]
         )
 
-    def majority(self, judge: str) -> float:
-        votes = [
-            _majority([samples[k][judge] for k in sorted(samples)])
-            for samples in self.judged.values()
-        ]
-        return sum(votes) / len(votes)
+    def majority(self, judge: str) -> np.ndarray:
+        """(N,) of 0.0 and 1.0: whether the majority's answer is right."""
+        return np.array(
+            [
+                float(_majority([samples[k][judge] for k in sorted(samples)]))
+                for _, samples in sorted(self.judged.items())
+            ]
+        )
 
 
 def score(items: Iterable[Mapping[str, Any]], plan: Plan, confidence: float) -> list[Score]:
@@ -98,15 +102,18 @@ def score(items: Iterable[Mapping[str, Any]], plan: Plan, confidence: float) -> 
     groups: dict[tuple[str, str, bool], _Responses] = defaultdict(_Responses)
     for item in items:
         groups[item["policy"], item["benchmark"], item["greedy"]].add(item)
+    decodings = {True: int(plan.sampling.greedy), False: plan.sampling.num_samples}
     scores = []
     for benchmark in plan.benchmarks:
-        for greedy in (True, False):
-            base = groups.get((BASE, benchmark, greedy))
-            if base is None:
+        for greedy, num_samples in decodings.items():
+            if not num_samples:
                 continue
+            base = groups[BASE, benchmark, greedy]
             for policy in plan.policies:
-                found = groups.get((policy.name, benchmark, greedy))
-                if found is None or found.judged.keys() != base.judged.keys():
+                found = groups[policy.name, benchmark, greedy]
+                wanted = dict.fromkeys(base.judged, num_samples)
+                have = {index: len(samples) for index, samples in found.judged.items()}
+                if not wanted or have != wanted:
                     raise ValueError(f"{benchmark}: responses of {policy.name} are missing")
                 scores.append(
                     _score(policy.name, benchmark, greedy, found, base, plan.judges, confidence)
@@ -132,8 +139,10 @@ def _score(
                 if greedy
                 else bootstrap(right_NK.mean(axis=1), confidence)
             ),
-            pass_at_k=None if greedy else pass_at_k(right_NK, right_NK.shape[1]),
-            majority_at_k=None if greedy else found.majority(judge),
+            pass_at_k=(
+                None if greedy else bootstrap(pass_at_k(right_NK, right_NK.shape[1]), confidence)
+            ),
+            majority_at_k=None if greedy else wilson(found.majority(judge), confidence),
             no_answer=float(found.column(judge, "no_answer").mean()),
             timed_out=float(found.column(judge, "timed_out").mean()),
             against_base=(
@@ -156,26 +165,34 @@ def _score(
     )
 
 
-def pass_at_k(right_NK: np.ndarray, k: int) -> float:
-    """The chance that at least one of k of the K samples is right, mean over items; 1 <= k <= K."""
+def pass_at_k(right_NK: np.ndarray, k: int) -> np.ndarray:
+    """(N,) chances that at least one of k of an item's K samples is right; 1 <= k <= K."""
     num_samples = right_NK.shape[1]
-    chances = [
-        1 - math.comb(num_samples - right, k) / math.comb(num_samples, k)
-        for right in right_NK.sum(axis=1).astype(int).tolist()
-    ]
-    return sum(chances) / len(chances)
+    return np.array(
+        [
+            1 - math.comb(num_samples - right, k) / math.comb(num_samples, k)
+            for right in right_NK.sum(axis=1).astype(int).tolist()
+        ]
+    )
 
 
 def _majority(samples: list[Mapping[str, Any]]) -> bool:
     """Whether the most frequent answer is right; of equally frequent ones the first drawn counts.
 
-    Samples without an answer do not vote; without any vote the item is wrong.
+    Without any vote the item is wrong.
     """
-    answers = [
-        canonical(sample["answer"]) if sample["answer"] is not None else None for sample in samples
-    ]
-    votes = Counter(answer for answer in answers if answer is not None)
-    if not votes:
+    groups: list[list[Mapping[str, Any]]] = []
+    for sample in samples:
+        answer = sample["answer"]
+        if answer is None:
+            continue
+        same = (group for group in groups if exact_match(answer, group[0]["answer"]))
+        group = next(same, None)
+        if group is None:
+            groups.append([sample])
+        else:
+            group.append(sample)
+    if not groups:
         return False
-    winner = votes.most_common(1)[0][0]  # insertion order breaks ties
-    return samples[answers.index(winner)]["verdict"] == "right"
+    winner = max(groups, key=len)  # the first of the largest
+    return 2 * sum(sample["verdict"] == "right" for sample in winner) > len(winner)

@@ -28,8 +28,8 @@ def to_markdown(scores: Sequence[Score], plan: Plan, confidence: float) -> str:
         "",
         f"Base model `{plan.model}`, weights {plan.weights}, seed {sampling.seed}, responses of at "
         f"most {sampling.max_response_tokens} tokens. Accuracies in per cent with "
-        f"{confidence:.0%} intervals: Wilson for greedy decoding, bootstrap over "
-        "items for sampling.",
+        f"{confidence:.0%} intervals: Wilson for greedy decoding and votes, bootstrap over items "
+        "for means and pass@k, Bonett and Price for greedy differences.",
         "",
     ]
     for greedy in (True, False):
@@ -79,8 +79,8 @@ def _details(scores: Sequence[Score], plan: Plan, benchmark: str) -> list[str]:
                     "greedy" if score.greedy else f"{score.num_samples} samples",
                     name,
                     _interval(judged.accuracy),
-                    _percent(judged.pass_at_k),
-                    _percent(judged.majority_at_k),
+                    _interval(judged.pass_at_k),
+                    _interval(judged.majority_at_k),
                     _percent(judged.no_answer),
                     _percent(judged.timed_out),
                     _interval(versus.difference, sign=True) if versus else "",
@@ -117,11 +117,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
-def _interval(estimate: Estimate, sign: bool = False) -> str:
+def _interval(estimate: Estimate | None, sign: bool = False) -> str:
+    if estimate is None:
+        return ""
     form = "+.1f" if sign else ".1f"
     value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

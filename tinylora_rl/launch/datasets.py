@@ -8,7 +8,14 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from tinylora_rl import arithmetic
-from tinylora_rl.data import benchmarks, gsm8k, math, write_parquet
+from tinylora_rl.data import (
+    benchmarks,
+    gsm8k,
+    math,
+    template_named,
+    usual_template,
+    write_parquet,
+)
 from tinylora_rl.errors import ConfigError
 
 Rows = list[dict[str, Any]]
@@ -22,7 +29,12 @@ def prepare_datasets(config: DictConfig) -> tuple[int, int]:
         ConfigError: no rows, or fewer than one batch.
     """
     train, test = _load(config.data, "train"), _load(config.data, "test")
-    held_out = [test, *(_benchmark(config.data, name) for name in config.task.eval_benchmarks)]
+    held_out = [_judged_by(test, config.task.judge)]
+    held_out += [_asked_as_usual(config.data, name) for name in config.task.eval_benchmarks]
+    sources = [rows[0]["data_source"] for rows in held_out if rows]
+    for source in sources:
+        if sources.count(source) > 1:
+            raise ConfigError(f"task.eval_benchmarks: {source} stands there already; leave it out")
     test = [row for rows in held_out for row in rows[: config.task.eval_rows]]
     batch = config.data.train_batch_size
     if len(train) < batch:
@@ -68,7 +80,7 @@ def _row(
 
 def _load(data: DictConfig, split: Literal["train", "test"]) -> Rows:
     if data.name == "math" and split == "test":
-        return _benchmark(data, "math500")
+        return _benchmark(data, "math500", data.template)
     try:
         if data.name == "gsm8k":
             return gsm8k.rows(split, data.path, data.template, check=data.check)
@@ -83,8 +95,19 @@ def _load(data: DictConfig, split: Literal["train", "test"]) -> Rows:
     raise AssertionError(data.name)  # refused by check_config
 
 
-def _benchmark(data: DictConfig, name: str) -> Rows:
+def _asked_as_usual(data: DictConfig, name: str) -> Rows:
+    """A benchmark as an evaluation asks and grades it, so that curves and tables agree."""
+    template = usual_template(name)
+    return _judged_by(_benchmark(data, name, template), template_named(template).headline)
+
+
+def _benchmark(data: DictConfig, name: str, template: str) -> Rows:
     try:
-        return benchmarks.rows(name, data.path, data.template, check=data.check)
+        return benchmarks.rows(name, data.path, template, check=data.check)
     except ValueError as error:
         raise ConfigError(f"task.eval_benchmarks: {error}") from error
+
+
+def _judged_by(rows: Rows, judge: str) -> Rows:
+    """`extra_info.judge` tells the reward function whose verdict is these rows' accuracy."""
+    return [{**row, "extra_info": {**row["extra_info"], "judge": judge}} for row in rows]

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
+from tinylora_rl.data import TEMPLATES
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.launch.base_model import checked_tokenizer, first_line
 from tinylora_rl.launch.datasets import DATA_SETS
@@ -68,6 +69,18 @@ def check_config(config: DictConfig) -> TinyLoraConfig | None:
         for name in names:
             if name not in choices:
                 raise ConfigError(f"task.{key}={name}: choose from {', '.join(choices)}")
+    _check_judge(config)
+    for key in ("task.eval_rows", "task.eval_samples"):
+        value = OmegaConf.select(config, key)
+        least = 0 if key == "task.eval_samples" else 1
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ConfigError(f"{key}={value}: use a whole number of at least {least}, or null")
+    kwargs = config.reward.custom_reward_function.reward_kwargs
+    for key in ("deadline_s", "memory_limit_mb", "num_workers"):
+        if not kwargs[key] > 0:
+            raise ConfigError(
+                f"reward.custom_reward_function.reward_kwargs.{key}={kwargs[key]}: must be above 0"
+            )
     for key, value, ours in (
         ("actor_rollout_ref.rollout.name", config.actor_rollout_ref.rollout.name, ROLLOUT_NAME),
         ("trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, TRAINER_MODE),
@@ -119,6 +132,19 @@ def check_config(config: DictConfig) -> TinyLoraConfig | None:
             f"{num_ranks} ranks; change task.prompts_per_step or trainer.n_gpus_per_node"
         )
     return adapter
+
+
+def _check_judge(config: DictConfig) -> None:
+    """The judge reads what the prompt asks for: otherwise no answer would ever be right."""
+    template = TEMPLATES.get(config.data.template or "")
+    if template is None:
+        return
+    reads, asked = JUDGES[config.task.judge].extractor, JUDGES[template.judge].extractor
+    if reads not in (asked, "flexible"):
+        raise ConfigError(
+            f"task.judge={config.task.judge}: data.template={config.data.template} asks for an "
+            f"answer that it does not read; use task.judge={template.judge}, or another template"
+        )
 
 
 def check_tracking(config: DictConfig) -> None:

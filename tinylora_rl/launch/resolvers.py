@@ -42,6 +42,7 @@ def register_resolvers() -> None:
         "smallest": _smallest,
         "sum": lambda *values: sum(values),
         "hub_offline": _hub_offline,
+        "judge_for": _judge_for,
         "reward_name": lambda judge, control: control or judge,
         # not the path: an adapter is published, the layout of a machine is not
         "run_name": lambda run_dir: "/".join(Path(run_dir).parts[-2:]),
@@ -55,6 +56,13 @@ def _tiny_model_dir() -> str:
     from tinylora_rl.arithmetic import base_model_dir
 
     return str(base_model_dir())
+
+
+def _judge_for(template: str | None) -> str:
+    """The judge that reads what the template asks for; the embedded task is like GSM8K."""
+    from tinylora_rl.data import TEMPLATES
+
+    return TEMPLATES[template].judge if template in TEMPLATES else "strict"
 
 
 def _recipe_name(default: str) -> str:

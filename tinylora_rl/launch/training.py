@@ -85,14 +85,23 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
         return EXIT_FAILED
     finally:
         ray.shutdown()
-        draw_reward(run.metrics, run.figure, title=config.trainer.experiment_name)
-        if run.samples.is_dir():
-            write_samples_page(
-                records_from_validation(run.samples, benchmark=config.data.name),
-                run.samples_page,
-                title=config.trainer.experiment_name,
-            )
+        _illustrate(run, config)
     return 0
+
+
+def _illustrate(run: RunDirectory, config: DictConfig) -> None:
+    """Figure and page of what there is; a run's outcome does not depend on them."""
+    title = config.trainer.experiment_name
+    try:
+        draw_reward(run.metrics, run.figure, title=title)
+        dumps = sorted(run.samples.glob("*.jsonl"), key=lambda dump: int(dump.stem))
+        records: list[dict[str, Any]] = []
+        for dump in dict.fromkeys([*dumps[:1], *dumps[-1:]]):  # the first validation and the last
+            records += records_from_validation(dump, benchmark=config.data.name)
+        if records:
+            write_samples_page(records, run.samples_page, title=title)
+    except (OSError, ValueError) as error:
+        print(f"figure or page not written: {error}")
 
 
 def _opening(config: DictConfig, adapter: str, num_train: int, num_test: int) -> list[str]:

@@ -54,9 +54,10 @@ def compute_score(
     grade_s    seconds of grading, without the wait for a free process
 
     `extra_info` may say how the gold answer is meant: `tolerance` (absolute, a float) and
-    `unordered` (true: several answers, in any order). For `control=random` it identifies the sample
-    by `split`, `index` and `sample_seed`; the last tells equal texts apart, and only our agent loop
-    can supply it: verl passes neither the number of the sample nor the step.
+    `unordered` (true: several answers, in any order); and `judge`, where a row has one of its own.
+    For `control=random` it identifies the sample by `split`, `index` and `sample_seed`; the last
+    tells equal texts apart, and our agent loop supplies it: verl passes neither the number of the
+    sample nor the step.
 
     `deadline_s` is processor time of one answer, `memory_limit_mb` the address space of one of the
     `num_workers` processes; verl runs `reward.num_workers` of us, each with its own.
@@ -66,10 +67,11 @@ def compute_score(
     if isinstance(log_judges, str):
         raise ValueError(f"{_KWARGS}.log_judges={log_judges!r}: a string; write [{log_judges}]")
     logged = tuple(log_judges)
+    info = extra_info or {}
+    judge = info.get("judge") or judge
     _check(judge, control, logged)
     pool = _pool(os.getpid(), num_workers, deadline_s, memory_limit_mb)
 
-    info = extra_info or {}
     gold = Gold(
         answer=ground_truth,
         tolerance=None if (tolerance := info.get("tolerance")) is None else float(tolerance),

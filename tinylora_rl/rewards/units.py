@@ -75,7 +75,20 @@ _BARE_COMPOUNDS = {"m/s", "m/s^2", "cm/s", "ft/s", "ft/s^2", "km/h", "km/hr", "m
 _SAME_AS = {"mi/hour": "mph"}
 _NUMBER_WORDS = {"ones", "tens", "hundreds", "thousands", "millions", "billions", "trillions"}
 _NUMBER_WORDS |= {"dozens", "halves", "quarters", "thirds", "pairs", "couples", "times", "less"}
-_NUMBER_WORDS |= {"plus", "minus", "solutions", "pis", "roots", "scores", "grosses", "bits"}
+_NUMBER_WORDS |= {
+    "lakhs",
+    "crores",
+    "myriads",
+    "grands",
+    "plus",
+    "minus",
+    "solutions",
+    "pis",
+    "roots",
+    "scores",
+    "grosses",
+    "bits",
+}
 
 _CURRENCIES = {r"\$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
 _CURRENCIES["\u20b9"] = "rupee"
@@ -187,4 +200,5 @@ def _known(word: str, inside: bool) -> str | None:
 def _count_noun(word: str) -> str:
     is_plural = len(word) > 3 and word.isascii() and word.isalpha() and word.islower()
     is_plural = is_plural and word.endswith("s") and not word.endswith("ths")
-    return word.removesuffix("s") if is_plural and word not in _NUMBER_WORDS else ""
+    is_number = word in _NUMBER_WORDS or word.endswith("illions")
+    return word.removesuffix("s") if is_plural and not is_number else ""

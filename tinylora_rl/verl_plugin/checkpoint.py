@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
 from verl.utils.device import get_device_name, get_torch_device
@@ -105,7 +106,14 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
             )
         if self.rank == 0:
             check_identity(self.adapter.identity, manifest["identity"], path)
-        tensors = load_file(str(path / STATE))
+        try:
+            tensors = load_file(str(path / STATE))
+            scheduler = json.loads((path / SCHEDULER).read_text())
+        except (OSError, SafetensorError, ValueError) as error:
+            raise ValueError(
+                f"{path}: damaged ({error}); resume from an earlier step with "
+                "trainer.resume_mode=resume_path trainer.resume_from_path=DIR"
+            ) from error
         rng_state = {
             key.removeprefix(f"rng.{self.rank}."): value
             for key, value in tensors.items()
@@ -117,7 +125,6 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 f"{path}: was saved by {saved_ranks} ranks, this run has {self.world_size}; use as "
                 "many"
             )
-        scheduler = json.loads((path / SCHEDULER).read_text())
         if scheduler["base_lrs"] != self.lr_scheduler.base_lrs:
             raise ValueError(
                 f"{path}: was saved with optim.lr={scheduler['base_lrs'][0]:g}, this run has "

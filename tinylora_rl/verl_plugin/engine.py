@@ -72,7 +72,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         stated = dict(self.model_config.lora["tinylora"].get("provenance") or {})
         stated["base_model"] = self.model_config.path
         folder = checkpoint_folder(self.model_config.local_path)
-        stated["base_revision"] = revision_of(folder.resolve())
+        stated["base_revision"] = revision_of(folder)
         return {key: value for key, value in stated.items() if value is not None}
 
     def _refuse_what_cannot_work(self) -> None:

@@ -198,7 +198,12 @@ def repair_tracker(checkpoints: Path) -> None:
     complete = [
         int(folder.name.removeprefix("global_step_"))
         for folder in checkpoints.glob("global_step_*")
-        if (folder / "data.pt").exists() and (folder / "actor" / ADAPTER_DIR / MANIFEST).exists()
+        # verl writes data.pt last; of a TinyLoRA actor the adapter's manifest is
+        if (folder / "data.pt").exists()
+        and (
+            (folder / "actor" / ADAPTER_DIR / MANIFEST).exists()
+            or not (folder / "actor" / ADAPTER_DIR).exists()
+        )
     ]
     logger.warning("%s was torn; complete checkpoints: %s", tracker, sorted(complete))
     if complete:

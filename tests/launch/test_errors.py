@@ -75,7 +75,10 @@ def model_without_tokenizer(tmp_path):
             "exceed the model's",
         ),
         (["actor_rollout_ref.actor.strategy=fsdp"], "torch's FSDP1 needs CUDA; use fsdp2"),
-        (["actor_rollout_ref.model.model_type=language_model"], "a TinyLoRA run needs tinylora"),
+        (
+            ["actor_rollout_ref.model.model_type=language_model"],
+            "model_type=language_model: choose adapter=tinylora, lora_xs, lora or full",
+        ),
         (["trainer.n_gpus_per_node=3"], "128 samples a step are no multiple of 3 ranks"),
         (["trainer.max_actor_ckpt_to_keep=1"], "use 2 or more, or null"),
         (

@@ -43,8 +43,10 @@ def check_config(config: DictConfig) -> TinyLoraConfig | None:
             f"data.name={config.data.get('name')}: no data set is chosen; give a recipe "
             f"(+recipe=arithmetic_cpu), or data= one of {', '.join(DATA_SETS)}"
         )
-    model_type = config.actor_rollout_ref.model.model_type
-    if model_type not in (MODEL_TYPE, PEER_MODEL_TYPE):
+    model = config.actor_rollout_ref.model
+    model_type = model.model_type
+    is_peer = model_type == PEER_MODEL_TYPE and model.lora.rank == model.lora_rank
+    if model_type != MODEL_TYPE and not is_peer:
         raise ConfigError(
             f"actor_rollout_ref.model.model_type={model_type}: choose adapter=tinylora, lora_xs, "
             "lora or full, and leave it as they set it"

@@ -74,11 +74,9 @@ def check_evaluation(config: DictConfig) -> None:
     except ValueError as error:
         message = str(error).replace("num_samples", "samples", 1)
         raise ConfigError(f"evaluate.{message}") from error
-    for name in (
-        *_list(chosen.judges, "evaluate.judges"),
-        *([chosen.judge] if chosen.judge else []),
-    ):
-        if name not in JUDGES:
+    chosen.judges = _list(chosen.judges, "evaluate.judges")
+    for name in [*chosen.judges, chosen.judge]:
+        if name is not None and name not in JUDGES:
             raise ConfigError(f"evaluate.judges={name}: choose from {', '.join(JUDGES)}")
     if chosen.weights not in WEIGHTS:
         raise ConfigError(f"evaluate.weights={chosen.weights}: choose from {', '.join(WEIGHTS)}")

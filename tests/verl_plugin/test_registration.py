@@ -1,5 +1,6 @@
 """verl really takes the CPU platform, and a registration that fails ends the process."""
 
+import logging
 import subprocess
 import sys
 
@@ -79,3 +80,9 @@ def test_a_disabled_plugin_is_noticed():
     )
     assert result.returncode == 1
     assert "unset VERL_USE_EXTERNAL_PLUGINS" in result.stderr.splitlines()[-1]
+
+
+def test_our_warnings_are_seen_beside_verl():
+    import verl  # noqa: F401  # raises the root logger's level to ERROR
+
+    assert logging.getLogger("tinylora_rl.adapter").isEnabledFor(logging.WARNING)

@@ -9,6 +9,7 @@ behaviour.
 from __future__ import annotations
 
 import importlib.util
+import logging
 
 REQUIRED_VERL = "0.9.1"
 
@@ -23,6 +24,9 @@ def register() -> None:
 
     if verl.__version__ != REQUIRED_VERL:
         raise RuntimeError(f"verl=={verl.__version__} is installed, {REQUIRED_VERL} is needed")
+
+    # verl 0.9.1 raises the root logger's level to ERROR on import; our warnings shall be seen
+    logging.getLogger("tinylora_rl").setLevel(logging.WARNING)
 
     from verl.plugin.platform import PlatformRegistry, platform_manager
 

@@ -45,7 +45,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
     Raises:
         ValueError: `directory` exists and is not an empty folder.
     """
-    directory = Path(directory)
+    directory = Path(directory).resolve()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise ValueError(f"out={directory}: exists; give a new folder")
     try:

@@ -140,6 +140,18 @@ def test_merged_weights_and_factors_agree_item_by_item(stopped_and_continued, ad
             assert by_policy[one] != by_policy[other]  # the adapters do something, each its own
 
 
+def test_a_sample_does_not_depend_on_what_is_asked_beside_it(stopped_and_continued, tmp_path):
+    """Nor on a kill: the seed is what decides."""
+    result = evaluate(tmp_path / "alone", {}, "evaluate.greedy=false", "evaluate.samples=2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    before, alone = (
+        {key_of(item): item["response"] for item in read_items(folder / "items.jsonl")}
+        for folder in (stopped_and_continued[0], tmp_path / "alone")
+    )
+    assert len(alone) == 2 * NUM_ROWS
+    assert {key: before[key] for key in alone} == alone
+
+
 def test_another_plan_in_the_same_folder_is_refused(stopped_and_continued, adapters):
     result = evaluate(stopped_and_continued[0], adapters, "evaluate.seed=1")
     assert result.returncode == 2

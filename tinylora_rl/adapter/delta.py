@@ -37,6 +37,17 @@ class Factors:
             P_URR=self.P_URR.to(device),
         )
 
+    def shard(self, rows: slice, columns: slice) -> Factors:
+        """Of the part W[rows, columns] of the weight; copies, so that the whole can go.
+
+        `weight_norm` stays the whole weight's.
+        """
+        return dataclasses.replace(
+            self,
+            left_OR=self.left_OR[rows].clone(),
+            right_RI=self.right_RI[:, columns].contiguous().clone(),
+        )
+
 
 def acting_vector(v: torch.Tensor, v_dtype: torch.dtype) -> torch.Tensor:
     """v as the equation sees it: rounded to `v_dtype`, in fp32, detached from what moves it."""

@@ -111,6 +111,13 @@ class CheckpointWeights:
         with _opened(self.files[name]) as file:
             return file.get_tensor(name)
 
+    def rows(self, name: str, indices: Iterable[int]) -> torch.Tensor:
+        """Those rows of the weight, (len(indices), I); nothing else of it is read."""
+        self.dtype(name)
+        with _opened(self.files[name]) as file:
+            entry = file.get_slice(name)
+            return torch.cat([entry[index : index + 1] for index in indices])
+
     def _header(self, name: str) -> tuple[tuple[int, ...], str]:
         if name not in self._slices:
             with _opened(self.file_of(name)) as file:

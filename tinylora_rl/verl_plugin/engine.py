@@ -7,14 +7,20 @@ FSDP would do for a parameter of its own (average the gradient, clip, step) happ
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id, get_device_name
+from verl.utils.fsdp_utils import fsdp_version
+from verl.utils.model import convert_weight_keys
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
@@ -28,6 +34,7 @@ from tinylora_rl.adapter import (
     inject,
     load_or_build,
 )
+from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.artifact.checkpoint import checkpoint_folder, revision_of
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.settings import (
@@ -36,6 +43,7 @@ from tinylora_rl.verl_plugin.settings import (
     bank_cache_dir,
     sync_config,
 )
+from tinylora_rl.verl_plugin.sync import wire
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +58,13 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         adapter: the adapter; `adapter.v` is the only trained tensor, equal on all ranks.
         survival: what rounding left of the update in the latest sync.
         policy_version: verl's global step of the policy that the next sync sends.
+        sends_bank: whether the next sync brings the bank, for a rollout that has none yet.
     """
 
     adapter: Adapter
     survival: Survival
     policy_version: int | None = None
+    sends_bank: bool = True
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -191,24 +201,76 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     def get_per_tensor_param(
         self, **kwargs: Any
-    ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], None]:
-        """The merged policy, (Hugging Face name, tensor in the sampler's dtype), one tensor at a
-        time.
+    ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], dict[str, Any] | None]:
+        """The policy as `sync.wire` describes it: v, and what `sync.mode` sends with it.
 
         All ranks must consume it together: each full tensor is gathered from its shards.
         """
-        pristine, peft_config = super().get_per_tensor_param(**kwargs)
-        assert peft_config is None, "the base model must not be a PEFT model"
+        del kwargs  # verl's LoRA settings; ours are in sync
         sync = sync_config(self.model_config.lora)
         self.survival = Survival()
+        header = wire.header(self.adapter, self.bank_bytes if self.sends_bank else None)
+        if sync.mode == "vector":
+            return header, None  # type: ignore[return-value]
+        dtype = getattr(torch, sync.dtype)
+        if sync.mode == "factors":
+            factors = wire.lora_tensors(self.adapter, dtype)
+            return chain(header, factors), wire.lora_config(self.adapter)  # type: ignore[return-value]
         merged = self.adapter.merge(
-            pristine,
-            dtype=getattr(torch, sync.dtype),
+            self._base_weights(adapted_only=sync.sleep_level == 1),
+            dtype=dtype,
             rounding=sync.rounding,  # type: ignore[arg-type]
             seed=f"{sync.seed}:{self.policy_version}",
             survival=self.survival,
         )
-        return merged, None  # type: ignore[return-value]
+        return chain(header, merged), None  # type: ignore[return-value]
+
+    @functools.cached_property
+    def bank_bytes(self) -> bytes:
+        """The bank for rollout workers that have none yet."""
+        return bank_to_bytes(self.adapter.bank)
+
+    def _base_weights(self, *, adapted_only: bool) -> Iterator[tuple[str, torch.Tensor]]:
+        """Whole pristine weights by Hugging Face name, gathered from the ranks one at a time."""
+        names = {target.weight_name for target in self.adapter.targets}
+        if not adapted_only or fsdp_version(self.module) == 1:
+            # FSDP1 gathers all of a unit at once anyway
+            weights, peft_config = super().get_per_tensor_param()
+            assert peft_config is None, "the base model must not be a PEFT model"
+            yield from (item for item in weights if not adapted_only or item[0] in names)
+            return
+        # FSDP2's state dict refers to the shards; only what is asked for is gathered
+        shards = convert_weight_keys(self.module.state_dict(), self.module)
+        for name in names:
+            shard = shards[name]
+            is_sharded = isinstance(shard, DTensor)
+            yield name, shard.to(get_device_id()).full_tensor() if is_sharded else shard
+
+    @torch.no_grad()
+    def token_log_probs(self, token_ids: list[int]) -> list[float]:
+        """log p(token_ids[1:] | what comes before each) at temperature 1, as an update sees them.
+
+        All ranks take part, with the same tokens.
+        """
+        batch = tu.get_tensordict(
+            {
+                "input_ids": torch.nested.as_nested_tensor(
+                    [torch.tensor(token_ids)], layout=torch.jagged
+                ),
+                "position_ids": torch.nested.as_nested_tensor(
+                    [torch.arange(len(token_ids))], layout=torch.jagged
+                ),
+            },
+            non_tensor_dict={
+                "temperature": 1.0,
+                "use_remove_padding": self.model_config.use_remove_padding,
+                "use_fused_kernels": self.engine_config.use_fused_kernels,
+            },
+        )
+        with self.eval_mode():
+            _, output = self.forward_step(batch, loss_function=None, forward_only=True)
+        log_probs = output["model_output"]["log_probs"].values().float()
+        return log_probs[: len(token_ids) - 1].tolist()  # the last one has no next token
 
     def disable_adapter(self) -> AbstractContextManager[None]:
         """Inside, this engine is the reference policy."""

@@ -18,20 +18,31 @@ PEER_MODEL_TYPE = "language_model"  # verl's own engine: LoRA and full fine-tuni
 ROLLOUT_NAME = "vllm_tinylora"
 TRAINER_MODE = "tinylora_sync"
 
-SYNC_MODES = ("merged",)
+SYNC_MODES = ("merged", "vector", "factors")
 SYNC_DTYPES = ("bfloat16", "float16", "float32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """How the rollout workers get the policy.
+    """How the rollout workers get the policy, and how they prove that they have it.
 
     Attributes:
-        mode: "merged" streams W + dW(v), one tensor at a time.
-        dtype: the sampler's dtype; merged weights are rounded to it once, in the trainer.
+        mode: "merged" streams W + dW(v), one tensor at a time; "vector" sends v, and each vLLM
+            worker merges its own shard in place; "factors" sends the update as rank-r LoRA factors.
+        dtype: the sampler's dtype; merged weights are rounded to it once.
         rounding: "nearest", or "stochastic" (bfloat16 only), seeded by `seed`, step and name.
         seed: see rounding.
+        pristine: where a vLLM worker of mode "vector" keeps its copy of the adapted base weights:
+            "device", or "host" (pinned memory; each sync reads them over the bus).
+        sleep_level: of vLLM, between rollouts, where the rollout shares its GPUs with the trainer:
+            1 keeps its weights in host memory, 2 (merged only) drops them, so that every sync
+            brings all weights and not just the adapted ones.
         deadline_s: seconds within which every rollout worker must have acknowledged a sync.
+        canary_every: every so many syncs, log-probs of `canary_prompt` in the rollout engine are
+            compared with the actor's and the base's. 0: never.
+        canary_prompt: a text.
+        canary_max_diff: the run stops where rollout and actor differ by more, mean over the tokens
+            of |difference of log-probs|. Guards against gross failure; the receipts are finer.
 
     Raises:
         ValueError: a field is out of range; the message names it, its value and the mend.
@@ -41,21 +52,48 @@ class SyncConfig:
     dtype: str = "bfloat16"
     rounding: str = "nearest"
     seed: int = 0
+    pristine: str = "device"
+    sleep_level: int = 1
     deadline_s: float = 600.0
+    canary_every: int = 1
+    canary_prompt: str = "3 * 14 = 42, and 42 - 5 = 37.\n#### 37"
+    canary_max_diff: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.mode not in SYNC_MODES:
-            raise ValueError(f"mode={self.mode!r}: choose from {', '.join(SYNC_MODES)}")
-        if self.dtype not in SYNC_DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}: choose from {', '.join(SYNC_DTYPES)}")
-        if self.rounding not in ("nearest", "stochastic"):
-            raise ValueError(f"rounding={self.rounding!r}: choose from nearest, stochastic")
+        for key, choices in (
+            ("mode", SYNC_MODES),
+            ("dtype", SYNC_DTYPES),
+            ("rounding", ("nearest", "stochastic")),
+            ("pristine", ("device", "host")),
+            ("sleep_level", (1, 2)),
+        ):
+            value = getattr(self, key)
+            if value not in choices:
+                raise ValueError(f"{key}={value!r}: choose from {', '.join(map(str, choices))}")
         if self.rounding == "stochastic" and self.dtype == "float16":
             raise ValueError(
                 "rounding='stochastic': only to bfloat16; set the rollout's dtype to bfloat16"
             )
+        if self.rounding == "stochastic" and self.mode == "factors":
+            raise ValueError(
+                "rounding='stochastic': mode='factors' rounds no weights; use rounding=nearest, "
+                "or mode=vector"
+            )
+        if self.sleep_level == 2 and self.mode != "merged":
+            raise ValueError(
+                f"sleep_level=2: drops the base weights that mode={self.mode!r} starts from; use "
+                "sleep_level=1, or mode=merged"
+            )
         if not self.deadline_s > 0:
             raise ValueError(f"deadline_s={self.deadline_s}: use a positive number of seconds")
+        if isinstance(self.canary_every, bool) or self.canary_every < 0:
+            raise ValueError(f"canary_every={self.canary_every}: use a number of syncs, or 0")
+        if self.canary_every and not self.canary_prompt.strip():
+            raise ValueError("canary_prompt='': give a text, or set canary_every=0")
+        if not self.canary_max_diff > 0:
+            raise ValueError(
+                f"canary_max_diff={self.canary_max_diff}: use a positive number of nats"
+            )
 
 
 def adapter_config(lora: Mapping[str, Any]) -> TinyLoraConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from tinylora_rl.verl_plugin.reward_metrics import (
     reward_metrics,
     telling_metrics,
 )
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE, TRAINER_MODE, sync_config
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE, SYNC_MODES, TRAINER_MODE, sync_config
+from tinylora_rl.verl_plugin.sync.canary import canary_metrics
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
+from tinylora_rl.verl_plugin.sync.proof import Claim
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,10 @@ class TinyLoraTrainer(PPOTrainerSync):
         self._run = RunDirectory(Path(config.run.dir))
         self._num_fetched = 0
         self._saved_step: int | None = None
-        self._sync_deadline_s = sync_config(config.actor_rollout_ref.model.lora).deadline_s
+        self._sync = sync_config(config.actor_rollout_ref.model.lora)
+        self._num_syncs = 0
+        self._synced_version: int | None = None
+        self._canary_ids: list[int] | None = None
         super().__init__(config)
 
     # -- building ---------------------------------------------------------------------------------
@@ -96,20 +101,35 @@ class TinyLoraTrainer(PPOTrainerSync):
         with marked_timer("update_weights", self.timing_raw, color="red"):
             self._sync_policy()
 
+    def on_sample_end(self) -> None:
+        self._check_samplers()
+        super().on_sample_end()
+
     def _sync_policy(self) -> None:
-        """Every rollout worker holds the current policy and has acknowledged it.
+        """Every rollout worker holds the current policy, has acknowledged it and proved it.
 
         Raises:
-            SyncError: some worker did not, within `sync.deadline_s`.
+            SyncError: some worker did not, within `sync.deadline_s`, or its canary is off.
         """
         version = self.global_steps
+        canary = self._canary_of_actor()
+        metrics = self._send_policy(version)
+        metrics |= {"sync/mode": float(SYNC_MODES.index(self._sync.mode))}
+        if canary:
+            metrics |= self._canary_of_rollouts(canary)
+        self._num_syncs += 1
+        self._synced_version = version
+        self._pending_sync_metrics = metrics
+
+    def _send_policy(self, version: int) -> dict[str, float]:
+        """The trainer's ranks feed the rollout workers beside them; returns `sync/*`."""
         pending = self.actor_rollout_wg.update_weights(global_steps=version, mode="naive")
         try:
-            results = ray.get(pending, timeout=self._sync_deadline_s + DRIVER_GRACE_S)
+            results = ray.get(pending, timeout=self._sync.deadline_s + DRIVER_GRACE_S)
         except ray.exceptions.GetTimeoutError:
             raise SyncError(
                 f"policy version {version} was not acknowledged by every rollout worker within "
-                f"sync.deadline_s={self._sync_deadline_s:g}"
+                f"sync.deadline_s={self._sync.deadline_s:g}"
             ) from None
         # Each rank of the trainer feeds one vLLM worker; the leaders of the replicas hear them all.
         num_acknowledged = sum(result["sync/num_acknowledgements"] for result in results)
@@ -118,14 +138,49 @@ class TinyLoraTrainer(PPOTrainerSync):
                 f"policy version {version} was acknowledged by {num_acknowledged:g} of "
                 f"{len(results)} rollout workers"
             )
-        self._pending_sync_metrics = {
-            "sync/seconds": max(result["sync/seconds"] for result in results),
-            "sync/bytes": sum(result["sync/bytes"] for result in results),
-            "sync/policy_version": float(version),
-            "sync/num_acknowledgements": num_acknowledged,
-        }
-        if "sync/survival" in results[0]:
-            self._pending_sync_metrics["sync/survival"] = results[0]["sync/survival"]
+        return joined_sync_metrics(results)
+
+    def _check_samplers(self) -> None:
+        """What was sampled since the latest sync was sampled from that policy, by all workers.
+
+        A worker that died and came back in between holds the base model, and no policy.
+
+        Raises:
+            SyncError: a worker holds another policy; its samples are not used.
+        """
+        for handle in self._rollout_servers():
+            receipts = ray.get(handle.policy_receipts.remote(), timeout=self._sync.deadline_s)
+            Claim(policy_version=self._synced_version).check(receipts)
+
+    def _rollout_servers(self) -> list[Any]:
+        return [
+            handle
+            for manager in self._rollout_server_managers()
+            for handle in manager.server_handles
+        ]
+
+    def _canary_of_actor(self) -> dict[str, list[float]]:
+        """Before the sync: afterwards the rollout may hold the memory that a forward pass needs."""
+        every = self._sync.canary_every
+        if not every or self._num_syncs % every:
+            return {}
+        if self._canary_ids is None:
+            self._canary_ids = self.tokenizer.encode(self._sync.canary_prompt)
+        return self.actor_rollout_wg.canary_log_probs(self._canary_ids)[0]
+
+    def _canary_of_rollouts(self, actor: Mapping[str, list[float]]) -> dict[str, float]:
+        servers = self._rollout_servers()
+        rollouts = ray.get(
+            [server.prompt_log_probs.remote(self._canary_ids) for server in servers],
+            timeout=self._sync.deadline_s,
+        )
+        return canary_metrics(
+            {f"replica {index}": log_probs for index, log_probs in enumerate(rollouts)},
+            actor["policy"],
+            actor["base"],
+            max_diff=self._sync.canary_max_diff,
+            policy_version=self.global_steps,
+        )
 
     # -- metrics ----------------------------------------------------------------------------------
 
@@ -177,6 +232,15 @@ class TinyLoraTrainer(PPOTrainerSync):
             (fresh / MANIFEST).write_bytes(
                 restated(read_manifest(newest), {"metrics": telling_metrics(metrics)})
             )
+
+
+def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One `sync/*` from those of all ranks: sums of bytes and acknowledgements, else the largest."""
+    summed = {"sync/bytes", "sync/num_acknowledgements", "sync/num_tensors"}
+    return {
+        key: (sum if key in summed else max)(result[key] for result in results if key in result)
+        for key in dict.fromkeys(key for result in results for key in result)
+    }
 
 
 class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):

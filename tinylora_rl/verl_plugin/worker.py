@@ -55,9 +55,25 @@ class TinyLoraWorker(ActorRolloutRefWorker):
         Raises:
             SyncError: see `TinyLoraServerAdapter.update_weights`.
         """
-        self.actor.engine.policy_version = global_steps
+        engine = self.actor.engine
+        engine.policy_version = global_steps
+        engine.sends_bank = self.rollout.bank is None
         await super().update_weights(global_steps=global_steps, mode=mode)
         metrics = dict(self.rollout.sync_metrics)
-        if isinstance(self.actor.engine, TinyLoraEngine):
-            metrics["sync/survival"] = self.actor.engine.survival.share
+        if isinstance(engine, TinyLoraEngine) and engine.survival.total:
+            metrics["sync/survival"] = engine.survival.share  # merged here
         return metrics
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def canary_log_probs(self, token_ids: list[int]) -> dict[str, list[float]]:
+        """Of token_ids[1:], under the actor's policy and under the base model; equal on all ranks.
+
+        Returns:
+            {"policy": ..., "base": ...} in nats; empty where verl's own engine trains.
+        """
+        engine = self.actor.engine
+        if not isinstance(engine, TinyLoraEngine):
+            return {}
+        policy = engine.token_log_probs(token_ids)
+        with engine.disable_adapter():
+            return {"policy": policy, "base": engine.token_log_probs(token_ids)}

@@ -15,16 +15,16 @@ import torch
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights
 from tinylora_rl.vllm_plugin.cpu_patch import keep_weights_after_packing
+from tinylora_rl.vllm_plugin.policy_holder import PolicyHolder
 
 EXTENSION = f"{__name__}.PolicyWorkerExtension"
 
 
-class PolicyWorkerExtension:
+class PolicyWorkerExtension(PolicyHolder):
     """Mixed into vLLM's worker class (`worker_extension_cls`) before the model is loaded."""
 
     device: torch.device
     model_config: Any
-    model_runner: Any
     _merged_names: frozenset[str] = frozenset()
 
     def __new__(cls, **kwargs: Any) -> PolicyWorkerExtension:

@@ -7,8 +7,9 @@ the Ray actor around the vLLM engine. Importing this module registers both.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import ray
@@ -18,9 +19,22 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-from tinylora_rl.verl_plugin.settings import ROLLOUT_NAME, sync_config
+from tinylora_rl.adapter import CheckpointWeights, targets_of
+from tinylora_rl.adapter.bank_bytes import bank_from_bytes
+from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.artifact.checkpoint import checkpoint_folder
+from tinylora_rl.verl_plugin.settings import (
+    ROLLOUT_NAME,
+    SyncConfig,
+    adapter_config,
+    sync_config,
+)
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
+from tinylora_rl.verl_plugin.sync.proof import Claim, Proof
+from tinylora_rl.verl_plugin.sync.wire import NamedTensors, Policy, split
+from tinylora_rl.vllm_plugin.held_policy import HoldSettings
+from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
 
 EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.TinyLoraWorkerExtension"
 
@@ -31,9 +45,32 @@ class TinyLoraHttpServer(vLLMHttpServer):
     def _get_worker_extension_cls(self) -> str:
         return EXTENSION
 
+    def _resolve_sleep_level(self) -> int:
+        # 1 keeps the weights in host memory: what a sync of a few numbers starts from. 2 drops
+        # them, and every sync must bring all.
+        if self.model_config.lora.get("tinylora") is None:
+            return super()._resolve_sleep_level()
+        return sync_config(self.model_config.lora).sleep_level
+
     async def policy_receipts(self) -> list[dict[str, Any]]:
         """One receipt per vLLM worker here (verl's `collective_rpc` drops the answers)."""
         return await self.engine.collective_rpc("policy_receipt")
+
+    async def hold_bank(self, payload: bytes, settings: dict[str, Any]) -> None:
+        await self.engine.collective_rpc("hold_bank", args=(payload, settings))
+
+    async def hold_vector(self, v: bytes, num_groups: int, policy_version: int | None) -> None:
+        await self.engine.collective_rpc("hold_vector", args=(v, num_groups, policy_version))
+
+    async def prompt_log_probs(self, token_ids: list[int]) -> list[float]:
+        """Log-probs of token_ids[1:] under the policy that this engine samples from now."""
+        from vllm.lora.request import LoRARequest
+
+        lora = None
+        if self.lora_as_adapter:
+            [held] = await self.engine.list_loras()
+            lora = LoRARequest(lora_name=str(held), lora_int_id=held, lora_path="in memory")
+        return await prompt_log_probs(self.engine, token_ids, lora)
 
 
 class TinyLoraReplica(vLLMReplica):
@@ -48,40 +85,137 @@ class TinyLoraReplica(vLLMReplica):
 
 
 class TinyLoraServerAdapter(ServerAdapter):
-    """The sending end, one per trainer rank.
+    """The sending end, one per trainer rank, or per standalone rollout worker.
 
     Attributes:
+        bank: the bank's bytes, from the first sync on; whoever feeds this asks whether it is here.
         sync_metrics: `sync/*` of the latest acknowledged sync.
     """
 
+    bank: bytes | None = None
     sync_metrics: dict[str, float]
+    _proof: Proof | None = None
 
     @torch.no_grad()
     async def update_weights(
         self,
-        weights: Generator[tuple[str, torch.Tensor], None, None],
+        weights: Any,
         global_steps: int | None = None,
         wire_format: str = "named_tensors",
         **kwargs: Any,
     ) -> None:
-        """Every vLLM worker of this replica holds `weights` as policy version `global_steps`, and
-        said so.
+        """Every vLLM worker of this replica holds policy version `global_steps`, said so, and its
+        weights say so.
+
+        Args:
+            weights: a stream as `wire` describes it; of a policy that is no TinyLoRA adapter, the
+                whole weights alone.
 
         Raises:
-            SyncError: a worker failed, stayed silent beyond `sync.deadline_s`, or holds another
-                version or checksum than was sent; the message names it.
+            SyncError: a worker failed, stayed silent beyond `sync.deadline_s`, claims another
+                policy than was sent, or holds other weights than it claims; the message names it.
         """
         assert wire_format == "named_tensors", wire_format
         config = sync_config(self.model_config.lora)
         what = f"the sync of policy version {global_steps} to rollout replica {self.replica_rank}"
         start_s = time.monotonic()
         deadline = Deadline(config.deadline_s, what)
-        sent = StreamChecksum()
+        policy, rest = await split(weights)
+        self._keep_bank(policy, config)
+        leads = self._ensure_server_handle()  # one rank speaks for the replica
+        if leads and policy.v_GU is not None:
+            await self._give_bank(config, deadline, what)
 
+        sent = StreamChecksum()
+        if config.mode == "vector" and policy.v_GU is not None:
+            async for name, _ in rest:
+                raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
+            if leads:
+                held = self.server_handle.hold_vector.remote(
+                    policy.v_bytes, len(policy.v_GU), global_steps
+                )
+                await _within(held, deadline, what)
+        else:
+            await self._stream(rest, sent, policy, global_steps, deadline, what, kwargs)
+
+        receipts: list[dict[str, Any]] = []
+        measured: dict[str, float] = {}
+        if leads:
+            receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
+            Claim(
+                policy_version=global_steps,
+                v_digest=policy.v_digest,
+                checksum=sent.hexdigest() if sent.num_tensors else None,
+            ).check(receipts)
+            if policy.v_GU is not None:
+                assert self._proof is not None
+                measured = self._proof.check(receipts, policy.v_GU)
+            measured |= _spent(receipts)
+            await _within(self.server_handle.clear_kv_cache.remote(), deadline, what)
+            if global_steps is not None:
+                await _within(
+                    self.server_handle.set_global_steps.remote(global_steps), deadline, what
+                )
+        num_bytes = sent.num_bytes or (policy.v_GU.nbytes if policy.v_GU is not None else 0)
+        self.sync_metrics = {
+            "sync/num_acknowledgements": float(len(receipts)),
+            "sync/seconds": time.monotonic() - start_s,
+            "sync/bytes": float(num_bytes),
+            "sync/num_tensors": float(sent.num_tensors),
+            "sync/policy_version": float(-1 if global_steps is None else global_steps),
+            **measured,
+        }
+
+    def _keep_bank(self, policy: Policy, config: SyncConfig) -> None:
+        """The bank of the first sync stays here, for workers that come back without theirs."""
+        if policy.bank is None or policy.bank == self.bank:
+            return
+        self.bank = policy.bank
+        base = CheckpointWeights(checkpoint_folder(self.model_config.local_path))
+        adapter = adapter_config(self.model_config.lora)
+        self._groups = assign_groups(targets_of(base.names(), adapter), adapter)
+        self._proof = Proof(
+            bank_from_bytes(self.bank),
+            self._groups,
+            base,
+            dtype=getattr(torch, config.dtype),
+            rounded="factors" if config.mode == "factors" else config.rounding,
+        )
+
+    async def _give_bank(self, config: SyncConfig, deadline: Deadline, what: str) -> None:
+        receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
+        if all(receipt["holds_bank"] for receipt in receipts):
+            return
+        assert self.bank is not None, "the first sync brings the bank"
+        settings = HoldSettings(
+            groups=self._groups,
+            rounding=config.rounding,  # type: ignore[arg-type]
+            seed=config.seed,
+            pristine=config.pristine if config.mode == "vector" else "none",  # type: ignore[arg-type]
+        )
+        given = self.server_handle.hold_bank.remote(self.bank, dataclasses.asdict(settings))
+        await _within(given, deadline, what)
+
+    async def _stream(
+        self,
+        rest: NamedTensors,
+        sent: StreamChecksum,
+        policy: Policy,
+        policy_version: int | None,
+        deadline: Deadline,
+        what: str,
+        kwargs: dict[str, Any],
+    ) -> None:
+        """`rest` is loaded by this rank's vLLM worker, which takes part in the replica's call."""
         loading = await self._execute_method(
             "load_policy",
             non_block=True,
-            kwargs={"policy_version": global_steps, **kwargs, "use_shm": self.use_shm},
+            kwargs={
+                "policy_version": policy_version,
+                "v_digest": policy.v_digest,
+                **kwargs,
+                "use_shm": self.use_shm,
+            },
         )
 
         def check() -> None:
@@ -95,50 +229,29 @@ class TinyLoraServerAdapter(ServerAdapter):
             bucket_size_mb=self.config.checkpoint_engine.update_weights_bucket_megabytes,
             use_shm=self.use_shm,
         )
-        await sender.async_send_weights(_counted(weights, sent))
-        receipts: list[dict[str, Any]] = []
-        if loading is not None:  # this rank speaks for the replica
+        await sender.async_send_weights(_counted(rest, sent))
+        if loading is not None:
             await _within(loading, deadline, what)
-            receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
-            check_receipts(receipts, global_steps, sent.hexdigest())
-            await _within(self.server_handle.clear_kv_cache.remote(), deadline, what)
-            if global_steps is not None:
-                await _within(
-                    self.server_handle.set_global_steps.remote(global_steps), deadline, what
-                )
-        self.sync_metrics = {
-            "sync/num_acknowledgements": float(len(receipts)),
-            "sync/seconds": time.monotonic() - start_s,
-            "sync/bytes": float(sent.num_bytes),
-            "sync/num_tensors": float(sent.num_tensors),
-            "sync/policy_version": float(-1 if global_steps is None else global_steps),
-        }
 
 
-def check_receipts(
-    receipts: list[dict[str, Any]], policy_version: int | None, checksum: str
-) -> None:
-    """Every receipt is for this version and checksum.
-
-    Raises:
-        SyncError: one is not; the message names the worker and both sides.
-    """
-    if not receipts:
-        raise SyncError(f"no rollout worker acknowledged policy version {policy_version}")
-    for receipt in receipts:
-        held = (receipt["policy_version"], receipt["checksum"])
-        if held != (policy_version, checksum):
-            raise SyncError(
-                f"rollout worker {receipt['worker']} holds policy version {held[0]} with checksum "
-                f"{held[1]}, "
-                f"the trainer sent version {policy_version} with checksum {checksum}"
-            )
+def _spent(receipts: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of the slowest worker, and what rounding left where the workers merged."""
+    spent = {
+        f"sync/{key}": max(float(receipt[key]) for receipt in receipts)
+        for key in ("merge_s", "pack_s")
+        if all(key in receipt for receipt in receipts)
+    }
+    total = sum(receipt.get("survival_total", 0.0) for receipt in receipts)
+    if total > 0:
+        kept = sum(receipt.get("survival_kept", 0.0) for receipt in receipts)
+        spent["sync/survival"] = kept / total
+    return spent
 
 
-def _counted(
-    weights: Generator[tuple[str, torch.Tensor], None, None], checksum: StreamChecksum
-) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in weights:
+async def _counted(
+    weights: NamedTensors, checksum: StreamChecksum
+) -> AsyncIterator[tuple[str, torch.Tensor]]:
+    async for name, tensor in weights:
         checksum.add(name, tensor)
         yield name, tensor
 

@@ -1,0 +1,160 @@
+"""What a weight says of the update it carries, from a few of its rows.
+
+A sampler that claims to hold the policy is asked for W'[rows] Vt^T of every adapted module, a few
+rows each. Along the update's own directions that is
+
+    W[rows] Vt^T + (U S)[rows] R (Vt Vt^T)
+
+which the trainer works out from the base and v. A merge that did not happen, happened twice, with
+another v or on another base, moves it; rounding to the sampler's dtype hardly does, because the
+errors of thousands of entries cancel. It is a measurement of the weights, not of what was sent.
+
+Legend: O out, I in, R rank, K witness rows; a shard holds some of the O rows and some columns of I.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from tinylora_rl.adapter.delta import Factors, mixing_matrix
+
+NUM_ROWS = 4  # a module; spread over its rows, so that tensor-parallel shards have some each
+HALF_ULP = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+NUM_SIGMA = 8.0
+ARITHMETIC = 2.0**-20  # of the sum of absolute products: what fp32 sums may differ by
+
+Rounded = str
+"""What the sampler rounds: "nearest" or "stochastic" weights, or the "factors" of the update."""
+
+
+def witness_rows(left_OR: torch.Tensor) -> list[int]:
+    """Indices of K rows (all, of a smaller matrix), where the update is largest in each K-th of
+    the rows.
+    """
+    sizes = left_OR.norm(dim=1)
+    bounds = torch.linspace(0, len(sizes), min(NUM_ROWS, len(sizes)) + 1).long().tolist()
+    return [
+        start + int(sizes[start:stop].argmax())
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def reading(weight_KI: torch.Tensor, right_RI: torch.Tensor) -> torch.Tensor:
+    """W'[rows, columns] Vt[:, columns]^T: (K, R) in fp64."""
+    return weight_KI.double() @ right_RI.double().T
+
+
+@dataclasses.dataclass(frozen=True)
+class Witness:
+    """One module's witness rows, before any update.
+
+    Attributes:
+        rows: their indices among the module's O rows.
+        base_KI: the base weight there, as the sampler holds it, fp32.
+        left_KR: (U S)[rows], fp32.
+        right_RI: Vt, fp32.
+        P_URR: the module's P.
+    """
+
+    rows: Sequence[int]
+    base_KI: torch.Tensor
+    left_KR: torch.Tensor
+    right_RI: torch.Tensor
+    P_URR: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[int], base_KI: torch.Tensor, factors: Factors) -> Witness:
+        rows = list(rows)
+        return cls(
+            rows=rows,
+            base_KI=base_KI.float().cpu(),
+            left_KR=factors.left_OR[rows].cpu(),
+            right_RI=factors.right_RI.cpu(),
+            P_URR=factors.P_URR.cpu(),
+        )
+
+    def expect(
+        self,
+        v_U: torch.Tensor,
+        rows: Sequence[int],
+        columns: slice,
+        *,
+        dtype: torch.dtype,
+        rounded: Rounded,
+    ) -> Expected:
+        """What the shard with these `rows` (of self.rows) and columns must read under v."""
+        of = [list(self.rows).index(row) for row in rows]
+        base, right = self.base_KI[of][:, columns].double(), self.right_RI[:, columns].double()
+        B_KR = self.left_KR[of].double() @ mixing_matrix(v_U.double(), self.P_URR.double())
+        moved = B_KR @ (right @ right.T)
+        size = base.abs() @ right.abs().T  # of the products that are summed
+        half_ulp = HALF_ULP[dtype]
+        if rounded == "factors":
+            # vLLM holds A and B in its dtype and sums in it: relative errors of the update
+            noise = torch.zeros_like(size)
+            slack = 4 * half_ulp * (B_KR.abs() @ (right.abs() @ right.abs().T))
+        else:
+            # independent errors, uniform within half a unit (nearest) or of one unit's two ends
+            deviation = half_ulp / 3**0.5 if rounded == "nearest" else half_ulp
+            noise = deviation * (base.square() @ right.square().T).sqrt()
+            slack = torch.zeros_like(size)
+        return Expected(
+            base=base @ right.T,
+            moved=moved,
+            noise=noise,
+            slack=slack + ARITHMETIC * size + 1e-12,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a reading must be, all (K, R) in fp64.
+
+    Attributes:
+        base: without any update.
+        moved: what the update adds.
+        noise: standard deviation that rounding gives it.
+        slack: what it may be off besides, surely.
+    """
+
+    base: torch.Tensor
+    moved: torch.Tensor
+    noise: torch.Tensor
+    slack: torch.Tensor
+
+    def excess(self, read: torch.Tensor) -> float:
+        """The largest error in units of what is tolerated: above 1, the weights are others."""
+        error = (read - self.base - self.moved).abs()
+        return float((error / (NUM_SIGMA * self.noise + self.slack)).max()) if len(read) else 0.0
+
+
+@dataclasses.dataclass
+class Share:
+    """How far along the update the weights are, over many readings: 0 the base, 1 the policy, 2
+    the update applied twice; with what precision, in `deviation`.
+    """
+
+    projected: float = 0.0
+    total: float = 0.0
+
+    def add(self, expected: Expected, read: torch.Tensor) -> None:
+        variance = (expected.noise + expected.slack).square()
+        self.projected += float(((read - expected.base) * expected.moved / variance).sum())
+        self.total += float((expected.moved.square() / variance).sum())
+
+    @property
+    def value(self) -> float:
+        return self.projected / self.total if self.total > 0 else float("nan")
+
+    @property
+    def deviation(self) -> float:
+        return self.total**-0.5 if self.total > 0 else float("inf")
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the weights are measurably not where they should be."""
+        return abs(self.value - 1) > max(NUM_SIGMA * self.deviation, 0.02)

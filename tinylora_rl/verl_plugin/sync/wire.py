@@ -1,0 +1,96 @@
+"""What travels to the rollout, the same for all modes and for rollouts here and elsewhere.
+
+A stream of named tensors. First v, and the bank where the other end has none yet; then, depending
+on the mode, nothing (`vector`), the merged weights (`merged`), or LoRA factors (`factors`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import torch
+from verl.workers.rollout.utils import ensure_async_iterator
+
+from tinylora_rl.adapter import Update
+from tinylora_rl.vllm_plugin.held_policy import vector_digest
+
+VECTOR = "tinylora.v"
+BANK = "tinylora.bank"
+_HEADER = (VECTOR, BANK)
+
+NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What a stream's header says.
+
+    Attributes:
+        v_GU: v as it acts, fp32, on the CPU; None of a policy that is no TinyLoRA adapter.
+        bank: the bank's bytes, if they came along.
+    """
+
+    v_GU: torch.Tensor | None
+    bank: bytes | None
+
+    @property
+    def v_bytes(self) -> bytes:
+        assert self.v_GU is not None
+        return self.v_GU.contiguous().numpy().tobytes()
+
+    @property
+    def v_digest(self) -> str | None:
+        return None if self.v_GU is None else vector_digest(self.v_bytes)
+
+
+def header(update: Update, bank: bytes | None) -> Iterator[tuple[str, torch.Tensor]]:
+    """The beginning of every stream."""
+    yield VECTOR, update.acting_v.cpu()
+    if bank is not None:
+        yield BANK, torch.frombuffer(bytearray(bank), dtype=torch.uint8)
+
+
+def lora_tensors(update: Update, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """dW(v) of every module as the LoRA tensors that PEFT would save and vLLM reads."""
+    for name, (A_RI, B_OR) in update.lora_factors().items():
+        yield f"base_model.model.{name}.lora_A.weight", A_RI.to(dtype).contiguous()
+        yield f"base_model.model.{name}.lora_B.weight", B_OR.to(dtype).contiguous()
+
+
+def lora_config(update: Update) -> dict[str, Any]:
+    """The PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
+    config = update.config
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": config.r,
+        "lora_alpha": config.r,
+        "target_modules": list(config.target_modules),
+        "lora_dropout": 0.0,
+        "bias": "none",
+    }
+
+
+async def split(weights: Iterable[Any] | AsyncIterator[Any]) -> tuple[Policy, NamedTensors]:
+    """The header of a stream, read, and what comes after it, not yet."""
+    stream = ensure_async_iterator(weights)
+    found: dict[str, torch.Tensor] = {}
+    first: list[tuple[str, torch.Tensor]] = []
+    async for name, tensor in stream:
+        if name not in _HEADER:
+            first.append((name, tensor))
+            break
+        found[name] = tensor
+    v_GU, bank = found.get(VECTOR), found.get(BANK)
+    policy = Policy(v_GU=v_GU, bank=None if bank is None else bank.cpu().numpy().tobytes())
+
+    async def rest() -> NamedTensors:
+        for item in first:
+            yield item
+        first.clear()  # the tensor must not outlive its turn
+        async for item in stream:
+            yield item
+
+    return policy, rest()

@@ -258,7 +258,7 @@ class Trainer:
             version,
             None,
             use_shm=self.use_shm,
-            peft_config=lora_config(self.adapter),
+            peft_config=lora_config(self.adapter.config),
             base_sync_done=True,
         )
         sent = self.send(lora_tensors(self.adapter, torch.bfloat16), checksum)

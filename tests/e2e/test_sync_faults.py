@@ -28,15 +28,27 @@ def test_a_worker_that_raises_ends_the_run_with_its_error_within_the_deadline(tm
     assert (finished.run.checkpoints / "latest_checkpointed_iteration.txt").read_text() == "1"
 
 
-def test_a_worker_that_drops_a_tensor_is_caught_by_its_checksum(tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("rollout_doubles", "claims policy version 1, but its weights are another's: 2 of the way"),
+        ("rollout_restarts", "holds policy version None, the trainer sent policy version 1"),
+    ],
+)
+def test_a_worker_that_is_not_the_policy_is_found_before_its_samples_are_used(
+    tmp_path, fault, says
+):
     finished = train(
         tmp_path,
         *SMALL,
+        "sync=vector",
         "trainer.total_training_steps=2",
-        f"actor_rollout_ref.model.external_lib={FAULTS}.rollout_lies",
+        f"actor_rollout_ref.model.external_lib={FAULTS}.{fault}",
     )
     assert finished.code == 1, story(finished)
-    assert "holds policy version 1 with checksum" in finished.console, story(finished)
+    assert says in finished.console, story(finished)
+    assert "rollout worker " in finished.console
+    assert max(finished.steps) == 1, "step 2 must not have been taken"
 
 
 def test_the_control_a_skipped_sync_shows_in_the_probabilities(tmp_path):
@@ -45,6 +57,7 @@ def test_the_control_a_skipped_sync_shows_in_the_probabilities(tmp_path):
         tmp_path,
         *SMALL,
         "actor_rollout_ref.actor.optim.lr=0.1",
+        "sync.canary_every=0",
         "trainer.total_training_steps=2",
         f"actor_rollout_ref.model.external_lib={FAULTS}.rollout_ignores",
     )

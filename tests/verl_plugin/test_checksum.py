@@ -71,5 +71,5 @@ def test_chunks_do_not_matter(size, chunk):
     tensor = torch.randn(size, generator=torch.Generator().manual_seed(size))
     whole = of({"x": tensor})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checksum, "_CHUNK", chunk)
+        patch.setattr(checksum, "_CHUNK", {"cpu": chunk})
         assert of({"x": tensor}) == whole

@@ -66,8 +66,8 @@ def run_ranks(world_size: int, spec: dict, out: Path) -> list[dict[str, torch.Te
         )
         for rank in range(world_size)
     ]
-    for process in processes:
-        output, _ = process.communicate(timeout=300)
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-6000:]
     return [load_file(str(out / f"rank{rank}.safetensors")) for rank in range(world_size)]
 

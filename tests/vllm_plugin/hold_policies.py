@@ -88,9 +88,7 @@ def main() -> None:
     for version, v in enumerate(task["vectors"]):
         receipts = hold("hold_vector", v, version)
         digests = llm.collective_rpc("weights_digest")
-        result["held"].append(
-            {"receipts": receipts, "log_probs": log_probs(), "digests": digests}
-        )
+        result["held"].append({"receipts": receipts, "log_probs": log_probs(), "digests": digests})
     # a long walk that ends where the last vector is
     walk = torch.tensor(task["vectors"][-1])
     generator = torch.Generator().manual_seed(0)

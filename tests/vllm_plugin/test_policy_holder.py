@@ -1,4 +1,4 @@
-"""vLLM workers that merge for themselves: what they hold, at one and two tensor-parallel workers."""
+"""vLLM workers that merge for themselves: what they hold, at one and two tensor ranks."""
 
 import json
 import os
@@ -27,7 +27,7 @@ CONFIG = TinyLoraConfig(u=3, n_tie=5)
 NUM_STEPS = 500
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["TP=1", "TP=2"])
+@pytest.fixture(scope="module", params=[1, 2], ids=["one_worker", "two_workers"])
 def held(request, tmp_path_factory):
     """(task, what the workers told, adapter on the Hugging Face model)."""
     folder = tmp_path_factory.mktemp("hold")

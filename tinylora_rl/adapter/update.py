@@ -135,12 +135,17 @@ class Update:
                 f"{next(iter(missing))}"
             )
 
-    def relative_delta_norm(self) -> float:
-        """|dW| / |W| in Frobenius norm over all adapted modules."""
+    def relative_delta_norm(self, v_GU: torch.Tensor | None = None) -> float:
+        """|dW| / |W| in Frobenius norm over all adapted modules.
+
+        Args:
+            v_GU: of which v; None is the adapter's own. dW is linear in v, so that a step of v
+                gives the step of the weights.
+        """
         with torch.no_grad():
-            v_GU = self.acting_v
+            acting_GU = self.acting_v if v_GU is None else v_GU
             square = sum(
-                delta_norm(f, v_GU[self.groups[name]]).double() ** 2
+                delta_norm(f, acting_GU[self.groups[name]]).double() ** 2
                 for name, f in self.bank.items()
             )
         base_square = sum(factors.weight_norm**2 for factors in self.bank.values())

@@ -20,11 +20,13 @@ from tinylora_rl.verl_plugin.settings import (
     MODEL_TYPE,
     PEER_MODEL_TYPE,
     ROLLOUT_NAME,
-    TRAINER_MODE,
+    SEPARATE_TRAINER_MODE,
+    TRAINER_MODES,
     SyncConfig,
 )
 
 SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
+SLOTS_PER_ROLLOUT_RANK = 2  # with every one of a standalone rollout (init_standalone)
 SLOTS_BESIDE = 2  # TransferQueue's controller, and one to schedule an actor on
 MIN_SHM_BYTES = 64 << 20
 
@@ -84,11 +86,12 @@ def check_config(config: DictConfig) -> TinyLoraConfig | None:
                 f"reward.custom_reward_function.reward_kwargs.{key}={kwargs[key]}: must be above 0"
             )
     for key, value, ours in (
-        ("actor_rollout_ref.rollout.name", config.actor_rollout_ref.rollout.name, ROLLOUT_NAME),
-        ("trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, TRAINER_MODE),
+        ("actor_rollout_ref.rollout.name", config.actor_rollout_ref.rollout.name, (ROLLOUT_NAME,)),
+        ("trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, TRAINER_MODES),
     ):
-        if value != ours:
-            raise ConfigError(f"{key}={value}: a run needs {ours}; leave it as it is")
+        if value not in ours:
+            raise ConfigError(f"{key}={value}: a run needs {' or '.join(ours)}; leave it as it is")
+    _check_sync(config, is_peer=adapter is None)
     if config.trainer.default_hdfs_dir is not None:
         raise ConfigError(
             "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
@@ -136,6 +139,49 @@ def check_config(config: DictConfig) -> TinyLoraConfig | None:
     return adapter
 
 
+def _check_sync(config: DictConfig, *, is_peer: bool) -> None:
+    """The policy reaches the rollout where it is, in the way that was chosen."""
+    rollout, mode = config.actor_rollout_ref.rollout, config.sync.mode
+    if is_peer and mode != "merged":
+        raise ConfigError(
+            f"sync.mode={mode}: only a TinyLoRA adapter has so few numbers; use sync=merged with "
+            "adapter=lora and adapter=full"
+        )
+    if rollout.load_format == "dummy" and config.sync.sleep_level == 1:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.load_format=dummy: a sync brings only what training "
+            "changed; use auto, or sync=merged sync.sleep_level=2"
+        )
+    if rollout.quantization is not None and mode != "factors":
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.quantization={rollout.quantization}: quantised weights are "
+            "not merged into; use sync=factors, or null"
+        )
+    if config.trainer.v1.trainer_mode != SEPARATE_TRAINER_MODE:
+        return
+    backend = rollout.checkpoint_engine.backend
+    if config.actor_rollout_ref.hybrid_engine:
+        raise ConfigError(
+            "actor_rollout_ref.hybrid_engine=true: with placement=separate the rollout has GPUs of "
+            "its own; leave it false"
+        )
+    if backend == "naive" or (backend == "tinylora" and mode == "merged"):
+        raise ConfigError(
+            f"sync.mode={mode}: whole weights do not travel by checkpoint_engine.backend={backend} "
+            "to a rollout elsewhere; use sync=vector, sync=factors, or backend=nccl"
+        )
+    steps = config.trainer.v1.separate_async.parameter_sync_step
+    batch, mini_batch = (
+        config.data.train_batch_size,
+        config.actor_rollout_ref.actor.ppo_mini_batch_size,
+    )
+    if batch != steps * mini_batch:
+        raise ConfigError(
+            f"trainer.v1.separate_async.parameter_sync_step={steps}: {batch} prompts a step are "
+            f"not {steps} mini-batches of {mini_batch}"
+        )
+
+
 def _check_judge(config: DictConfig) -> None:
     """The judge reads what the prompt asks for: otherwise no answer would ever be right."""
     template = TEMPLATES.get(config.data.template or "")
@@ -178,6 +224,7 @@ def check_slots(config: DictConfig) -> None:
     storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     needed = (
         SLOTS_PER_RANK * config.trainer.n_gpus_per_node * config.trainer.nnodes
+        + SLOTS_PER_ROLLOUT_RANK * config.placement.rollout_gpus
         + storage
         + SLOTS_BESIDE
     )

@@ -43,6 +43,7 @@ from tinylora_rl.verl_plugin.settings import (
     bank_cache_dir,
     sync_config,
 )
+from tinylora_rl.verl_plugin.signal import MicroBatchNoise, moment_snr
 from tinylora_rl.verl_plugin.sync import wire
 
 logger = logging.getLogger(__name__)
@@ -148,6 +149,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         from verl.workers.config.optimizer import build_optimizer
 
         del module  # frozen
+        self._noise = MicroBatchNoise(self.adapter.v)
         return build_optimizer([self.adapter.v], self.optimizer_config)
 
     # -- one step ---------------------------------------------------------------------------------
@@ -169,6 +171,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             v.grad = torch.zeros_like(v)  # no token of this rank counted
         # The scale FSDP gives its own parameters: the mean over all ranks, sequence-parallel ones
         # too. Summed and divided because gloo has no AVG; in fp32 whatever v's dtype.
+        self._micro_batch_snr = self._noise.take_snr()
+        before_GU = v.detach().clone()
         gradient = v.grad.to(torch.float32)
         dist.all_reduce(gradient, op=dist.ReduceOp.SUM)
         v.grad.copy_(gradient / dist.get_world_size())
@@ -178,6 +182,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         else:
             logger.warning("the gradient of v is not finite (%s): step skipped", float(grad_norm))
             self.optimizer.zero_grad()
+        self._step_GU = v.detach() - before_GU
         return float(grad_norm)
 
     def _metrics(self) -> dict[str, list[float]]:
@@ -195,7 +200,25 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             metrics |= {
                 f"tinylora/v/{index:02d}": float(value) for index, value in enumerate(v.flatten())
             }
-        return {key: [value] for key, value in metrics.items()}
+        return {key: [value] for key, value in (metrics | self._signal()).items()}
+
+    def _signal(self) -> dict[str, float]:
+        """`signal/*` and the size of the latest step."""
+        told = {
+            "tinylora/step_norm": float(self._step_GU.norm()),
+            "tinylora/relative_step_norm": self.adapter.relative_delta_norm(self._step_GU),
+        }
+        snr_G = moment_snr(
+            self.optimizer.state[self.adapter.v], self.optimizer.param_groups[0]["betas"]
+        )
+        if snr_G is not None:
+            told["signal/snr_mean"], told["signal/snr_min"] = (
+                float(snr_G.mean()),
+                float(snr_G.min()),
+            )
+        if self._micro_batch_snr is not None:
+            told["signal/microbatch_snr"] = self._micro_batch_snr
+        return told
 
     # -- sync, reference, checkpoints --------------------------------------------------------------
 
@@ -215,7 +238,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         dtype = getattr(torch, sync.dtype)
         if sync.mode == "factors":
             factors = wire.lora_tensors(self.adapter, dtype)
-            return chain(header, factors), wire.lora_config(self.adapter)  # type: ignore[return-value]
+            return chain(header, factors), wire.lora_config(self.adapter.config)  # type: ignore[return-value]
         merged = self.adapter.merge(
             self._base_weights(adapted_only=sync.sleep_level == 1),
             dtype=dtype,
@@ -232,7 +255,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     def _base_weights(self, *, adapted_only: bool) -> Iterator[tuple[str, torch.Tensor]]:
         """Whole pristine weights by Hugging Face name, gathered from the ranks one at a time."""
-        names = {target.weight_name for target in self.adapter.targets}
+        names = [target.weight_name for target in self.adapter.targets]  # in one order on all ranks
         if not adapted_only or fsdp_version(self.module) == 1:
             # FSDP1 gathers all of a unit at once anyway
             weights, peft_config = super().get_per_tensor_param()

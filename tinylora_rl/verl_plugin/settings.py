@@ -17,6 +17,8 @@ MODEL_TYPE = "tinylora"
 PEER_MODEL_TYPE = "language_model"  # verl's own engine: LoRA and full fine-tuning
 ROLLOUT_NAME = "vllm_tinylora"
 TRAINER_MODE = "tinylora_sync"
+SEPARATE_TRAINER_MODE = "tinylora_separate_async"
+TRAINER_MODES = (TRAINER_MODE, SEPARATE_TRAINER_MODE)
 
 SYNC_MODES = ("merged", "vector", "factors")
 SYNC_DTYPES = ("bfloat16", "float16", "float32")

@@ -1,4 +1,4 @@
-"""verl's synchronous GRPO trainer, with what a TinyLoRA run needs around each step.
+"""verl's GRPO trainers, with what a TinyLoRA run needs around each step.
 
 The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync
 with a deadline and an answer, metrics, and the adapter beside the newest checkpoint.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import ray
 from omegaconf import DictConfig, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1
-from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1 import PPOTrainer, PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.utils import tensordict_utils as tu
 from verl.utils.checkpoint.checkpoint_manager import get_checkpoint_tracker_filename
 from verl.utils.debug import marked_timer
@@ -31,7 +33,13 @@ from tinylora_rl.verl_plugin.reward_metrics import (
     reward_metrics,
     telling_metrics,
 )
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE, SYNC_MODES, TRAINER_MODE, sync_config
+from tinylora_rl.verl_plugin.settings import (
+    MODEL_TYPE,
+    SEPARATE_TRAINER_MODE,
+    SYNC_MODES,
+    TRAINER_MODE,
+    sync_config,
+)
 from tinylora_rl.verl_plugin.sync.canary import canary_metrics
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.proof import Claim
@@ -42,14 +50,18 @@ logger = logging.getLogger(__name__)
 DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
 
 
-@register_trainer(TRAINER_MODE)
-class TinyLoraTrainer(PPOTrainerSync):
-    """Selected by `trainer.v1.trainer_mode: tinylora_sync`."""
+class TinyLoraHooks(PPOTrainer):
+    """Around the steps of any of verl's trainers.
+
+    Attributes:
+        verl_mode: the name by which verl looks the trainer's behaviour up in several places.
+    """
+
+    verl_mode: str
 
     def __init__(self, config: DictConfig) -> None:
-        # verl looks its synchronous behaviour up by this name in several places.
         with open_dict(config):
-            config.trainer.v1.trainer_mode = "sync"
+            config.trainer.v1.trainer_mode = self.verl_mode
         self._run = RunDirectory(Path(config.run.dir))
         self._num_fetched = 0
         self._saved_step: int | None = None
@@ -64,7 +76,7 @@ class TinyLoraTrainer(PPOTrainerSync):
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
         for role, worker in self.role_worker_mapping.items():
-            if worker.__ray_metadata__.modified_class.__name__ == ActorRolloutRefWorker.__name__:
+            if issubclass(worker.__ray_metadata__.modified_class, ActorRolloutRefWorker):
                 self.role_worker_mapping[role] = ray.remote(TinyLoraWorker)
 
     def _build_replay_buffer(self) -> Any:
@@ -195,7 +207,7 @@ class TinyLoraTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         batch = super()._update_actor(batch, metrics)
-        for key in [key for key in metrics if key.startswith("actor/tinylora/")]:
+        for key in [key for key in metrics if key.startswith(("actor/tinylora/", "actor/signal/"))]:
             metrics[key.removeprefix("actor/")] = metrics.pop(key)
         return batch
 
@@ -235,12 +247,50 @@ class TinyLoraTrainer(PPOTrainerSync):
 
 
 def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One `sync/*` from those of all ranks: sums of bytes and acknowledgements, else the largest."""
+    """One `sync/*` from all ranks': sums of bytes and acknowledgements, else the largest."""
     summed = {"sync/bytes", "sync/num_acknowledgements", "sync/num_tensors"}
     return {
         key: (sum if key in summed else max)(result[key] for result in results if key in result)
         for key in dict.fromkeys(key for result in results for key in result)
     }
+
+
+@register_trainer(TRAINER_MODE)
+class TinyLoraTrainer(TinyLoraHooks, PPOTrainerSync):
+    """Trainer and rollout share their GPUs. `trainer.v1.trainer_mode: tinylora_sync`."""
+
+    verl_mode = "sync"
+
+
+@register_trainer(SEPARATE_TRAINER_MODE)
+class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
+    """The rollout has GPUs or nodes of its own, and samples while the trainer trains.
+
+    Selected by `placement=separate`; a checkpoint engine carries the policy.
+    """
+
+    verl_mode = "separate_async"
+
+    def _send_policy(self, version: int) -> dict[str, float]:
+        start_s = time.monotonic()
+        sent = self.standalone_checkpoint_manager.update_weights(version)
+        workers = [
+            worker
+            for replica in self.standalone_server_manager.get_replicas()
+            for worker in replica.workers
+        ]
+        received = ray.get([worker.sync_metrics.remote() for worker in workers])
+        num_acknowledged = sum(result["sync/num_acknowledgements"] for result in received)
+        if num_acknowledged != len(workers):
+            raise SyncError(
+                f"policy version {version} was acknowledged by {num_acknowledged:g} of "
+                f"{len(workers)} rollout workers"
+            )
+        return {
+            **joined_sync_metrics(received),
+            **sent,
+            "sync/seconds": time.monotonic() - start_s,  # of all, stopping the rollout included
+        }
 
 
 class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):

@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 import torch.distributed as dist
+from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
-from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+from verl.workers.engine_workers import TrainingWorker
 
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 from tinylora_rl.verl_plugin.settings import PEER_MODEL_TYPE
@@ -38,8 +39,8 @@ class TinyLoraTrainingWorker(TrainingWorker):
         super().__init__(*args, **kwargs)
 
 
-class TinyLoraWorker(ActorRolloutRefWorker):
-    """verl's hybrid worker, whose weight sync returns what it did."""
+class TinyLoraWorker(DetachActorWorker):
+    """verl's worker, whose weight sync returns what it did."""
 
     actor_worker_cls = TinyLoraTrainingWorker
 
@@ -49,6 +50,10 @@ class TinyLoraWorker(ActorRolloutRefWorker):
     ) -> dict[str, float]:
         """The rollout holds this actor's policy and acknowledged it.
 
+        Args:
+            mode: "naive" to the rollout that shares this worker's GPU; else the name of a
+                checkpoint engine, by which the policy is sent to rollouts elsewhere.
+
         Returns:
             `sync/*` of this rank.
 
@@ -57,9 +62,14 @@ class TinyLoraWorker(ActorRolloutRefWorker):
         """
         engine = self.actor.engine
         engine.policy_version = global_steps
-        engine.sends_bank = self.rollout.bank is None
-        await super().update_weights(global_steps=global_steps, mode=mode)
-        metrics = dict(self.rollout.sync_metrics)
+        metrics: dict[str, float]
+        if mode == "naive":
+            engine.sends_bank = self.rollout.bank is None
+            await super().update_weights(global_steps=global_steps, mode=mode)
+            metrics = dict(self.rollout.sync_metrics)
+        else:
+            engine.sends_bank = True  # the checkpoint engine knows who needs it
+            metrics = await super().update_weights(global_steps=global_steps, mode=mode) or {}
         if isinstance(engine, TinyLoraEngine) and engine.survival.total:
             metrics["sync/survival"] = engine.survival.share  # merged here
         return metrics
@@ -77,3 +87,21 @@ class TinyLoraWorker(ActorRolloutRefWorker):
         policy = engine.token_log_probs(token_ids)
         with engine.disable_adapter():
             return {"policy": policy, "base": engine.token_log_probs(token_ids)}
+
+    # verl keeps whole models for the log-probs of an older policy; v is what differs between them
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_model_to_cpu(self, n: int) -> None:
+        engine = self.actor.engine
+        if not isinstance(engine, TinyLoraEngine):
+            super().save_model_to_cpu(n)
+            return
+        self.__dict__.setdefault("cpu_saved_models", {})[n] = engine.adapter.v.detach().clone()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def restore_model_from_cpu(self, n: int) -> None:
+        engine = self.actor.engine
+        if not isinstance(engine, TinyLoraEngine):
+            super().restore_model_from_cpu(n)
+            return
+        engine.adapter.v.data.copy_(self.cpu_saved_models[n])

@@ -1,9 +1,11 @@
 """The rollout worker counts and acknowledges what it is sent, and goes on sampling from the base.
 
-No receipt can show this: only comparing the sampler's log-probs with the actor's does.
+Its weights would give it away at once (adapter.witness), and so would the canary; both are blinded
+here, to show what is left of a run that nobody watches.
 """
 
 from tests.e2e.faults import use_in_rollout
+from tinylora_rl.verl_plugin.sync.proof import Proof
 from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
 
 
@@ -17,3 +19,4 @@ class Ignores(TinyLoraWorkerExtension):
 
 
 use_in_rollout(Ignores)
+Proof.check = lambda proof, receipts, v_GU: {}

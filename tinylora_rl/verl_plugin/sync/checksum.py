@@ -39,7 +39,9 @@ class StreamChecksum:
 
 
 def _content(tensor: torch.Tensor) -> int:
-    """Sum over chunks c and words i of word * (2 i + 1) * (2 c + 1), modulo 2^64."""
+    """Sum over the tensor's words of word_i * (2 i + 1), modulo 2^64; every position has its own
+    odd weight.
+    """
     data = tensor.detach().contiguous().view(-1).view(torch.uint8)
     if data.data_ptr() % _WORD_BYTES or data.storage_offset() % _WORD_BYTES:
         data = data.clone()  # a view of 8-byte words must be aligned
@@ -51,13 +53,12 @@ def _content(tensor: torch.Tensor) -> int:
     sums = []
     for start in range(0, words.numel(), size):
         chunk = words[start : start + size]
-        part = product[: chunk.numel()]
-        torch.mul(chunk, weights[: chunk.numel()], out=part)
-        sums.append(part.sum())
-    total = int.from_bytes(bytes(data[num_whole:].tolist()), "little")  # less than a word
-    if sums:
-        total += int((torch.stack(sums) * _odd_numbers(len(sums), words.device)).sum())
-    return total & _MASK
+        weighted = torch.mul(chunk, weights[: chunk.numel()], out=product[: chunk.numel()])
+        # word_i * (2 i + 1) with i = start + j
+        sums.append(weighted.sum() + 2 * start * chunk.sum())
+    tail = int.from_bytes(bytes(data[num_whole:].tolist()), "little")  # less than a word
+    total = int(torch.stack(sums).sum()) if sums else 0
+    return (total + tail * (2 * words.numel() + 1)) & _MASK
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,8 @@ from typing import Any
 
 import ray
 import torch
+from verl.checkpoint_engine.base import CheckpointEngineWorker
+from verl.single_controller.ray import RayClassWithInitArgs
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
@@ -32,7 +34,7 @@ from tinylora_rl.verl_plugin.settings import (
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
 from tinylora_rl.verl_plugin.sync.proof import Claim, Proof
-from tinylora_rl.verl_plugin.sync.wire import NamedTensors, Policy, split
+from tinylora_rl.verl_plugin.sync.wire import NamedTensors, Policy, lora_config, split
 from tinylora_rl.vllm_plugin.held_policy import HoldSettings
 from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
 
@@ -82,6 +84,20 @@ class TinyLoraReplica(vLLMReplica):
 
     def _get_server_name_prefix(self) -> str:
         return f"{ROLLOUT_NAME}_"  # by which the adapter finds its server
+
+    def get_ray_class_with_init_args(self) -> RayClassWithInitArgs:
+        """Of the worker beside a standalone rollout, which has no trainer's rank beside it."""
+        wanted = super().get_ray_class_with_init_args()
+        wanted.cls = ray.remote(StandaloneWorker)
+        return wanted
+
+
+class StandaloneWorker(CheckpointEngineWorker):
+    """verl's receiving end of a sync to a standalone rollout, which tells what it did."""
+
+    def sync_metrics(self) -> dict[str, float]:
+        """`sync/*` of the latest sync."""
+        return self.server_adapter.sync_metrics
 
 
 class TinyLoraServerAdapter(ServerAdapter):
@@ -136,6 +152,10 @@ class TinyLoraServerAdapter(ServerAdapter):
                 )
                 await _within(held, deadline, what)
         else:
+            if config.mode == "factors" and policy.v_GU is not None:
+                # verl says so itself where trainer and rollout share GPUs, and not elsewhere
+                adapter = adapter_config(self.model_config.lora)
+                kwargs = {"peft_config": lora_config(adapter), "base_sync_done": True}
             await self._stream(rest, sent, policy, global_steps, deadline, what, kwargs)
 
         receipts: list[dict[str, Any]] = []

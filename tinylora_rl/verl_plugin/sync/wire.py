@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from verl.workers.rollout.utils import ensure_async_iterator
 
-from tinylora_rl.adapter import Update
+from tinylora_rl.adapter import TinyLoraConfig, Update
 from tinylora_rl.vllm_plugin.held_policy import vector_digest
 
 VECTOR = "tinylora.v"
@@ -59,9 +59,8 @@ def lora_tensors(update: Update, dtype: torch.dtype) -> Iterator[tuple[str, torc
         yield f"base_model.model.{name}.lora_B.weight", B_OR.to(dtype).contiguous()
 
 
-def lora_config(update: Update) -> dict[str, Any]:
+def lora_config(config: TinyLoraConfig) -> dict[str, Any]:
     """The PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
-    config = update.config
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

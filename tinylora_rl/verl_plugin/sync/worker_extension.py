@@ -26,7 +26,7 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
         self, policy_version: int | None, v_digest: str | None = None, **kwargs: Any
     ) -> None:
         """That policy is received, loaded and post-processed; only then is it held."""
-        self._receipt = None
+        self._receipt, self._loading_version = None, policy_version
         self._stream_checksum = StreamChecksum()
         start_s = time.monotonic()
         try:

@@ -1,0 +1,78 @@
+"""What a few rows of a weight say of the update that it carries."""
+
+import pytest
+import torch
+
+from tests.adapter.models import small_model
+from tinylora_rl.adapter import TinyLoraConfig, inject
+from tinylora_rl.adapter.witness import HALF_ULP, NUM_ROWS, Share, Witness, reading, witness_rows
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    adapter = inject(small_model(dtype=torch.bfloat16), TinyLoraConfig(u=4, n_tie=1))
+    adapter.v.data.normal_(std=0.05, generator=torch.manual_seed(2))
+    return adapter
+
+
+def test_rows_are_spread_and_where_the_update_is_largest():
+    left_OR = torch.zeros(40, 2)
+    for row in (3, 12, 29, 39):
+        left_OR[row] = 1.0
+    assert witness_rows(left_OR) == [3, 12, 29, 39]
+    assert witness_rows(torch.ones(3, 2)) == [0, 1, 2]
+    assert len(witness_rows(torch.randn(1000, 2))) == NUM_ROWS
+
+
+@pytest.mark.parametrize("columns", [slice(None), slice(8, 20)])
+def test_the_expectation_is_the_float64_product(adapter, columns):
+    for name, factors in adapter.bank.items():
+        weight = adapter.base.tensor(f"{name}.weight")
+        rows = witness_rows(factors.left_OR)
+        witness = Witness.of(rows, weight[rows], factors)
+        v_U = adapter.v.data[adapter.groups[name]]
+        expected = witness.expect(v_U, rows[1:], columns, dtype=torch.float32, rounded="nearest")
+        R_RR = torch.tensordot(v_U.double(), factors.P_URR.double(), dims=1)
+        dW = factors.left_OR.double() @ R_RR @ factors.right_RI.double()
+        exact = (weight.double() + dW)[rows[1:]][:, columns]
+        read = exact @ factors.right_RI[:, columns].double().T
+        assert torch.allclose(expected.base + expected.moved, read, atol=1e-12, rtol=1e-9)
+        assert expected.excess(read) < 1e-3
+        assert torch.equal(reading(exact, factors.right_RI[:, columns]), read)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_stays_within_its_noise_and_the_noise_is_not_wide(adapter, dtype):
+    errors, noise = [], []
+    for name, factors in adapter.bank.items():
+        weight = adapter.base.tensor(f"{name}.weight")
+        rows = list(range(len(weight)))
+        witness = Witness.of(rows, weight.to(dtype), factors)
+        v_U = adapter.v.data[adapter.groups[name]]
+        expected = witness.expect(v_U, rows, slice(None), dtype=dtype, rounded="nearest")
+        R_RR = torch.tensordot(v_U, factors.P_URR, dims=1)
+        held = (weight.to(dtype).float() + factors.left_OR @ R_RR @ factors.right_RI).to(dtype)
+        read = reading(held, factors.right_RI)
+        assert expected.excess(read) < 1
+        errors.append(((read - expected.base - expected.moved) / expected.noise).flatten())
+        noise.append(expected.noise.flatten())
+    spread = torch.cat(errors).std()
+    assert 0.2 < spread < 1.2, "a bound far above what rounding does would see nothing"
+    assert float(torch.cat(noise).mean()) < HALF_ULP[dtype]
+
+
+def test_the_share_tells_how_far_and_how_surely(adapter):
+    for factor in (0.0, 1.0, 2.0):
+        share = Share()
+        for name, factors in adapter.bank.items():
+            rows = witness_rows(factors.left_OR)
+            witness = Witness.of(rows, adapter.base.tensor(f"{name}.weight")[rows], factors)
+            v_U = adapter.v.data[adapter.groups[name]]
+            expected = witness.expect(
+                v_U, rows, slice(None), dtype=torch.bfloat16, rounded="nearest"
+            )
+            share.add(expected, expected.base + factor * expected.moved)
+        assert share.value == pytest.approx(factor, abs=1e-6)
+        assert share.is_off == (factor != 1.0)
+        assert 0 < share.deviation < 0.1
+    assert not Share().is_off  # no update: nothing to be off from

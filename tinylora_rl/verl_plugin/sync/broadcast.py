@@ -1,0 +1,125 @@
+"""verl's checkpoint engine for a rollout on other GPUs or nodes: v to all replicas, in one write.
+
+verl's own engines move whole models over NCCL or RDMA. Here a policy is some bytes (with the bank,
+once, some megabytes): rank 0 of the trainer puts them into a `torch.distributed.TCPStore` that it
+serves, and every rollout worker reads them from there. Selected by
+`rollout.checkpoint_engine.backend: tinylora` with this module as `custom_backend_module`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import ray
+import safetensors.torch
+import torch
+from torch.distributed import TCPStore
+from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
+from verl.workers.rollout.utils import ensure_async_iterator
+
+from tinylora_rl.verl_plugin.sync.wire import BANK
+
+BACKEND = "tinylora"
+MAX_BYTES = 1 << 30  # one value of the store; whole models belong to verl's own engines
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What a worker brings to a sync: the store's address (the sender), or what it lacks."""
+
+    address: tuple[str, int] | None = None
+    needs_bank: bool = False
+
+
+@CheckpointEngineRegistry.register(BACKEND)
+class BroadcastEngine(CheckpointEngine):
+    """One end of the broadcast.
+
+    Args:
+        bucket_size: verl's, unused: nothing is cut into buckets.
+        is_master: whether this is rank 0 of the trainer.
+        deadline_s: for how long a rollout worker waits for a policy.
+    """
+
+    def __init__(
+        self, bucket_size: int, is_master: bool = False, deadline_s: float = 600.0
+    ) -> None:
+        del bucket_size
+        self.is_master = is_master
+        self._deadline = timedelta(seconds=deadline_s)
+        self._store: TCPStore | None = None
+        self._host = ""
+        self._has_bank = False
+        self._sends_bank = False
+        self._num_sent = 0
+
+    def prepare(self) -> Metadata:
+        if not self.is_master:
+            return Metadata(needs_bank=not self._has_bank)
+        if self._store is None:
+            self._host = ray.util.get_node_ip_address().strip("[]")
+            self._store = TCPStore(
+                self._host, 0, is_master=True, wait_for_workers=False, timeout=self._deadline
+            )
+        return Metadata(address=(self._host, self._store.port))
+
+    @classmethod
+    def build_topology(
+        cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Metadata]
+    ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """All rollout workers learn the address, and the sender whether one needs the bank."""
+        address = metadata[0].address
+        sends_bank = any(worker.needs_bank for worker in metadata[actor_wg_world_size:])
+        return tuple(  # type: ignore[return-value]
+            {"address": [address] * size, "sends_bank": [sends_bank] * size}
+            for size in (actor_wg_world_size, rollout_world_size)
+        )
+
+    def init_process_group(self, address: tuple[str, int], sends_bank: bool) -> None:
+        self._sends_bank = sends_bank
+        if self._store is None:
+            self._store = TCPStore(*address, is_master=False, timeout=self._deadline)
+
+    def finalize(self) -> None:
+        """Nothing to free; the store is for the whole run, a policy replaces the one before."""
+
+    async def send_weights(self, weights: Any, global_steps: int | None = None) -> dict[str, float]:
+        """Rank 0 publishes; the others take part in gathering what is sent, if anything is.
+
+        Raises:
+            ValueError: more than `MAX_BYTES`.
+        """
+        tensors = {
+            name: tensor.cpu().contiguous()
+            async for name, tensor in ensure_async_iterator(weights)
+            if name != BANK or self._sends_bank
+        }
+        if not self.is_master:
+            return {}
+        num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        if num_bytes > MAX_BYTES:
+            raise ValueError(
+                f"checkpoint_engine.backend={BACKEND}: {num_bytes} bytes of policy; use "
+                "sync=vector or sync=factors, or backend=nccl"
+            )
+        assert self._store is not None
+        self._num_sent += 1
+        self._store.set(f"policy/{self._num_sent}", safetensors.torch.save(tensors))
+        self._store.delete_key(f"policy/{self._num_sent - 2}")  # all have read it: they answered
+        return {"sync/broadcast_bytes": float(num_bytes)}
+
+    async def receive_weights(
+        self, global_steps: int | None = None
+    ) -> AsyncIterator[tuple[str, torch.Tensor]]:  # type: ignore[override]
+        """What rank 0 publishes for this sync."""
+        assert self._store is not None
+        self._num_sent += 1
+        payload = self._store.get(f"policy/{self._num_sent}")
+        tensors = safetensors.torch.load(payload)
+        self._has_bank |= BANK in tensors
+        # the header comes first, as it was sent; safetensors orders by name within a dtype
+        for name in sorted(tensors, key=lambda name: not name.startswith("tinylora.")):
+            yield name, tensors[name]

@@ -35,6 +35,15 @@ class Worker(PolicyWorkerExtension):
         self.hold_vector(v, num_groups, policy_version)
         held._pristine = pristine
 
+    def walk(self, v: bytes, num_groups: int, num_steps: int) -> None:
+        """So many policies around v, and v at last; here, because calls cost more than merges."""
+        end = torch.frombuffer(bytearray(v), dtype=torch.float32)
+        generator = torch.Generator().manual_seed(0)
+        for step in range(num_steps):
+            moved = end + torch.randn(end.shape, generator=generator) * 0.1
+            self.hold_vector(moved.numpy().tobytes(), num_groups, 100 + step)
+        self.hold_vector(v, num_groups, 100 + num_steps)
+
     def claim(self, v: bytes, num_groups: int, policy_version: int) -> None:
         """Nothing but the claim."""
         from tinylora_rl.vllm_plugin.held_policy import vector_digest
@@ -89,15 +98,8 @@ def main() -> None:
         receipts = hold("hold_vector", v, version)
         digests = llm.collective_rpc("weights_digest")
         result["held"].append({"receipts": receipts, "log_probs": log_probs(), "digests": digests})
-    # a long walk that ends where the last vector is
-    walk = torch.tensor(task["vectors"][-1])
-    generator = torch.Generator().manual_seed(0)
-    for step in range(task["num_steps"]):
-        moved = walk + torch.randn(walk.shape, generator=generator) * 0.1
-        payload = moved.numpy().tobytes()
-        llm.collective_rpc("hold_vector", args=(payload, len(walk), 100 + step))
+    hold("walk", task["vectors"][-1], task["num_steps"])
     last = len(task["vectors"]) - 1
-    hold("hold_vector", task["vectors"][-1], last)
     result["after_walk"] = llm.collective_rpc("weights_digest")
     result["twice"] = hold("hold_twice", task["vectors"][-1], last)
     hold("hold_vector", task["vectors"][0], 0)

@@ -56,7 +56,12 @@ def held(request, tmp_path_factory):
             *map(str, (base_model_dir(), request.param, folder / "task.json", folder / "out.json")),
         ],
         cwd=REPOSITORY,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)},
+        env={
+            **os.environ,
+            **ENVIRONMENT,
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",  # workers that wait for each other spin
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -17,9 +17,12 @@ LAYERS = {
     "verl_plugin": 3,
     "evaluation": 3,
     "launch": 4,
+    "studies": 4,
     "train": 5,
     "evaluate": 5,
     "adapters": 5,
+    "report": 5,
+    "sft": 5,
 }
 FORBIDDEN = {  # third parties that a room must not know
     "adapter": {"verl", "vllm", "ray", "hydra", "omegaconf", "transformers"},
@@ -33,6 +36,9 @@ FORBIDDEN = {  # third parties that a room must not know
     "launch": {"vllm"},
     "evaluate": {"torch", "verl", "vllm", "ray"},
     "adapters": {"verl", "vllm", "ray"},
+    "studies": {"torch", "verl", "vllm", "ray"},
+    "report": {"torch", "verl", "vllm", "ray"},
+    "sft": {"torch", "verl", "vllm", "ray"},
     "train": {"torch", "verl", "vllm", "ray"},
 }
 

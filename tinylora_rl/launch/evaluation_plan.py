@@ -123,7 +123,10 @@ def questions_of(
     for benchmark, benchmark_rows in rows.items():
         for row in benchmark_rows:
             token_ids = tokenizer.apply_chat_template(
-                row["prompt"], add_generation_prompt=True, return_dict=False
+                row["prompt"],
+                add_generation_prompt=True,
+                return_dict=False,
+                **(config.base_model.get("chat_template_kwargs") or {}),
             )
             info = row["extra_info"]
             questions.append(

@@ -40,6 +40,7 @@ def register_resolvers() -> None:
         "tiny_model_dir": _tiny_model_dir,
         "recipe_name": _recipe_name,
         "smallest": _smallest,
+        "takes_whole_weights": lambda sync_mode: sync_mode != "factors",
         "sum": lambda *values: sum(values),
         "hub_offline": _hub_offline,
         "judge_for": _judge_for,

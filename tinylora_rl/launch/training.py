@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.atomic import write_text
 from tinylora_rl.errors import EXIT_FAILED
+from tinylora_rl.launch.cost import total_steps
 from tinylora_rl.launch.datasets import prepare_datasets
+from tinylora_rl.launch.ending import stop_on_signals
 from tinylora_rl.launch.preflight import (
     check_config,
     check_machine,
@@ -20,11 +22,11 @@ from tinylora_rl.launch.preflight import (
     check_tracking,
     check_verl,
 )
-from tinylora_rl.launch.verb import stop_on_signals
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.figure import draw_reward
 from tinylora_rl.runs.samples_page import records_from_validation, write_samples_page
+from tinylora_rl.runs.status import RecordedRun
 from tinylora_rl.runs.summary import closing_summary
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
@@ -45,8 +47,9 @@ def train(config: DictConfig) -> int:
     # absolute, because Ray's workers may stand elsewhere
     config.run.dir = str(Path(config.run.dir).expanduser().resolve())
     run = RunDirectory(Path(config.run.dir))
-    with exclusive(run.path):
+    with exclusive(run.path), RecordedRun(run.path, config.verb) as recorded:
         num_train, num_test = prepare_datasets(config)
+        recorded.expect(total_steps(config, num_train))
         print(f"run directory     {run.path}", flush=True)
         try:
             with library_noise_to(run.log) as console:
@@ -58,10 +61,11 @@ def train(config: DictConfig) -> int:
                 write_text(run.config, OmegaConf.to_yaml(config))
                 for line in _opening(config, trained, num_train, num_test):
                     print(line, file=console)
-                return _train(config, run, console, start_s)
+                recorded.exit_code = _train(config, run, console, start_s)
         finally:
             for line in closing_summary(run):
                 print(line)
+    return recorded.exit_code
 
 
 def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: float) -> int:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 import hydra
 from omegaconf import DictConfig
 
-from tinylora_rl.errors import (
-    EXIT_CONFIG,
-    EXIT_ENVIRONMENT,
-    EXIT_FAILED,
-    EXIT_SIGNAL,
-    ConfigError,
-    MachineError,
-)
+from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT, EXIT_FAILED, ConfigError
+from tinylora_rl.launch.ending import exit_code_of
 from tinylora_rl.launch.resolvers import config_dir, register_resolvers
+from tinylora_rl.launch.sweep.sweep import SweepOver
 
 
 def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     """The process ends with the exit code of `job`, given the configuration of the command line.
 
     0 done, 1 failed, 2 bad configuration, 3 environment, 75 stopped by a signal with everything
-    finished until then saved. `--cfg job` prints the resolved configuration.
+    finished until then saved. With `-m` it is the exit code of the sweep: 0 every point is
+    finished, 1 a point failed, 75 stopped. `--cfg job` prints the resolved configuration.
     """
     register_resolvers()
     if {"--cfg", "-c"} & set(sys.argv) and "--resolve" not in sys.argv:
@@ -35,35 +28,26 @@ def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     outcome: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> int:
         outcome.append(EXIT_FAILED)  # what is left if the job does not return
-        stop_on_signals()
-        try:
-            outcome[-1] = job(config)
-        except (ConfigError, MachineError) as error:
-            outcome[-1] = error.exit_code
-            print(f"error: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            outcome[-1] = EXIT_SIGNAL
+        outcome[-1] = exit_code_of(lambda: _one_run(config, job))
+        return outcome[-1]  # for launchers that run it elsewhere
 
     try:
         run()
     except ModuleNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_ENVIRONMENT)
+    except SweepOver as over:
+        sys.exit(over.code)
     except SystemExit as stop:
         # Hydra ends with 1 when the command line does not compose: that is configuration.
         sys.exit(EXIT_CONFIG if not outcome and stop.code == 1 else stop.code)
     sys.exit(max(outcome, default=0))
 
 
-def stop_on_signals() -> None:
-    """SIGTERM and SIGINT raise KeyboardInterrupt in the main thread."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
-    raise KeyboardInterrupt  # the one exception that Ray lets through as it is
+def _one_run(config: DictConfig, job: Callable[[DictConfig], int]) -> int:
+    study = config.get("sweep")
+    if study is not None:
+        raise ConfigError(f"sweep={study}: a study is many runs; give -m too")
+    return job(config)

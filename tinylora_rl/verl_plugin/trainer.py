@@ -271,6 +271,12 @@ class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
 
     verl_mode = "separate_async"
 
+    def _setup(self) -> None:
+        # verl 0.9.1 logs there with print's `flush`, which is a TypeError at level INFO
+        # (PPOTrainerSeparateAsync._setup, without hybrid replicas). Remove when it does not.
+        logging.getLogger(PPOTrainerSeparateAsync.__module__).setLevel(logging.WARNING)
+        super()._setup()
+
     def _send_policy(self, version: int) -> dict[str, float]:
         start_s = time.monotonic()
         sent = self.standalone_checkpoint_manager.update_weights(version)

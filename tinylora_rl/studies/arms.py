@@ -1,0 +1,166 @@
+"""Runs that differ in nothing but learning rate and seed form one arm: a row of the tables.
+
+What else may differ is known in part (method, model, adapter, control), and otherwise found by
+comparing configurations: a sweep over any key of it makes an arm of each value, labelled with the
+key. Settings that change only where things are kept or how often they are looked at do not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tinylora_rl.studies.records import RunRecord, setting
+from tinylora_rl.studies.trained import NAMES, Kind, kind_of
+
+METHODS = {"train": "GRPO", "sft": "SFT"}
+SEPARATE = ("seed", "lr")  # the two dimensions within an arm, whatever section they stand in
+BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "verb")  # first parts of keys
+MATTERS = ("trainer.total_training_steps", "trainer.total_epochs")  # and yet
+NAMING = ("recipe", "experiment_name", "project_name", "provenance", "path", "dir")
+WATCHING = ("save_freq", "max_checkpoints", "evaluate", "deadline_s")  # and canary_*
+MOST_NAMED = 3  # differences in a label
+COPIES = ("adapter", "actor_rollout_ref.model.lora.tinylora.adapter")  # compared as a whole
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One size of one method.
+
+    Attributes:
+        adapter: the configuration's group, without its seed.
+        differences: {key: value} of what tells this arm from its likes.
+        runs: with their learning rates and seeds, in the order given.
+    """
+
+    method: str
+    model: str
+    kind: Kind
+    adapter: Mapping[str, Any]
+    control: str | None
+    differences: Mapping[str, Any]
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Trained numbers, from the first run that knows."""
+        found = (run.trained.num_parameters for run in self.runs)
+        return next((count for count in found if count is not None), None)
+
+    @property
+    def num_bytes(self) -> int | None:
+        found = (run.trained.num_bytes for run in self.runs)
+        return next((count for count in found if count is not None), None)
+
+    @property
+    def label(self) -> str:
+        """The adapter and what is special, without method, model and count."""
+        parts = [NAMES[self.kind]]
+        adapter = self.adapter
+        if self.kind in ("tinylora", "lora_xs"):
+            parts += [f"u={adapter['u']}"] if self.kind == "tinylora" else []
+            parts.append(f"n_tie={adapter.get('n_tie', 1)}")
+            parts += [f"r={adapter['r']}"] if adapter.get("r", 2) != 2 else []
+            parts += ["structured"] if adapter.get("tie_mode") == "structured" else []
+            parts += [adapter["v_dtype"]] if adapter.get("v_dtype", "float32") != "float32" else []
+        elif self.kind == "lora":
+            parts.append(f"r={adapter.get('r')}")
+        if self.control:
+            parts.append(f"control={self.control}")
+        special = [f"{key}={value}" for key, value in self.differences.items() if value is not None]
+        parts += special[:MOST_NAMED]
+        if len(special) > MOST_NAMED:
+            parts.append(f"and {len(special) - MOST_NAMED} more settings")
+        return " ".join(parts)
+
+
+def arms_of(runs: Sequence[RunRecord]) -> list[Arm]:
+    """The arms of `runs`: GRPO before SFT, small before large, and as first met among equals."""
+    alike: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        alike.setdefault(_declared(run), []).append(run)
+    arms = [arm for group in alike.values() for arm in _split(group)]
+    order = list(METHODS.values())
+    return sorted(
+        arms,
+        key=lambda arm: (
+            arm.model,
+            order.index(arm.method),
+            arm.control is not None,
+            arm.num_parameters if arm.num_parameters is not None else 1 << 62,
+        ),
+    )
+
+
+def _declared(run: RunRecord) -> str:
+    return json.dumps(
+        [run.verb, run.model, _control(run), kind_of(run.config), _adapter(run)], sort_keys=True
+    )
+
+
+def _split(runs: list[RunRecord]) -> Iterator[Arm]:
+    flat = [dict(_settings(run)) for run in runs]
+    keys = sorted({key for settings in flat for key in settings})
+    # A key that a run does not have is null: versions add keys, and say so with their default.
+    differing = [key for key in keys if any(s.get(key) != flat[0].get(key) for s in flat)]
+    groups: dict[str, list[int]] = {}
+    for index, settings in enumerate(flat):
+        identity = json.dumps([settings.get(key) for key in differing])
+        groups.setdefault(identity, []).append(index)
+    for indices in groups.values():
+        first = runs[indices[0]]
+        yield Arm(
+            method=METHODS.get(first.verb, first.verb),
+            model=first.model,
+            kind=kind_of(first.config),
+            adapter=_adapter(first),
+            control=_control(first),
+            differences=_shortened({key: flat[indices[0]].get(key) for key in differing}),
+            runs=tuple(runs[index] for index in indices),
+        )
+
+
+def _adapter(run: RunRecord) -> dict[str, Any]:
+    adapter = run.config.get("adapter") or {}
+    return {key: value for key, value in adapter.items() if key != "seed"}
+
+
+def _control(run: RunRecord) -> str | None:
+    control = setting(run.config, "task.control")
+    return str(control) if control else None
+
+
+def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of whatever may change the outcome."""
+    directory = str(setting(run.config, "run.dir") or run.source)
+    for key, value in _flat(run.config):
+        parts = key.split(".")
+        if key not in MATTERS and (
+            parts[0] in BOOKKEEPING
+            or any(part in NAMING or part.endswith("_dir") for part in parts)
+            or (parts[-1] in WATCHING or parts[-1].startswith("canary_"))
+            or any(part in SEPARATE or part.endswith("_seed") for part in parts)
+            or key.startswith(tuple(f"{copy}." for copy in COPIES))
+            or (isinstance(value, str) and directory in value)
+        ):
+            continue
+        yield key, value
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif not (isinstance(value, list) and any("/" in str(item) for item in value)):
+            yield f"{prefix}{key}", value
+
+
+def _shortened(differences: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys cut to their last part where that is enough; copies of one value under one name once."""
+    short: dict[str, Any] = {}
+    for key, value in differences.items():
+        last = key.rpartition(".")[2]
+        short[last if short.get(last, value) == value else key] = value
+    return short

@@ -1,0 +1,101 @@
+"""One run as a page: what it was, what its metrics say in words, and all panels."""
+
+from __future__ import annotations
+
+from tinylora_rl.studies.arms import METHODS
+from tinylora_rl.studies.html_parts import (
+    badge,
+    colour_legend,
+    document,
+    facts,
+    link,
+    panel,
+    readings_list,
+    text,
+)
+from tinylora_rl.studies.layout import SECTIONS, Panel
+from tinylora_rl.studies.readings import Severity, read_metrics_aloud
+from tinylora_rl.studies.records import RunRecord, State, setting
+from tinylora_rl.studies.svg import NUM_COLOURS, Chart, Line
+from tinylora_rl.studies.tables import bytes_text, count_text
+from tinylora_rl.studies.trained import NAMES
+
+STATE_SEVERITY: dict[State, Severity] = {
+    "finished": "good",
+    "running": "look",
+    "stopped": "look",
+    "unknown": "look",
+    "failed": "stop",
+}
+MAX_LINES = 32  # of one panel: v of 512 numbers is a carpet, and no more is seen in it
+
+
+def run_page(run: RunRecord, *, back: str) -> str:
+    """The page of `run`; `back` is the address of the study's page."""
+    body = [
+        f"<nav>{link(back, 'all runs')}</nav>",
+        f"<h1>{text(run.name)} {state_badge(run)}</h1>",
+        facts(_facts(run)),
+        f'<p class="soft">{text(_adapter(run))}</p>',
+        f'<p class="soft">{text(run.source)}</p>',
+        "<h2>In words</h2>",
+        readings_list(("", reading) for reading in read_metrics_aloud(run)),
+    ]
+    names = {name for row in run.metrics for name in row}
+    for section in SECTIONS:
+        panels = [drawn for one in section.panels if (drawn := _panel(run, one, names))]
+        if panels:
+            body.append(f"<h2>{text(section.title)}</h2>")
+            body.append(f'<div class="grid">{"".join(panels)}</div>')
+    return document(run.name, body)
+
+
+def state_badge(run: RunRecord) -> str:
+    return badge(STATE_SEVERITY[run.state], run.state)
+
+
+def _facts(run: RunRecord) -> list[tuple[str, object]]:
+    accuracies = run.accuracies()
+    rate = run.learning_rate
+    trained = run.trained
+    planned = setting(run.config, "trainer.total_training_steps")
+    return [
+        ("method", METHODS.get(run.verb, run.verb)),
+        ("task", run.task),
+        ("model", run.model),
+        ("trained", NAMES[trained.kind]),
+        ("numbers", count_text(trained.num_parameters)),
+        ("bytes", bytes_text(trained.num_bytes)),
+        ("learning rate", "?" if rate is None else f"{rate:g}"),
+        ("seed", run.seed),
+        ("steps", f"{run.num_steps} of {planned or '?'}"),
+        *(
+            (f"held-out {name}", f"{points[0][1]:.3f} → {points[-1][1]:.3f}")
+            for name, points in accuracies.items()
+        ),
+    ]
+
+
+def _adapter(run: RunRecord) -> str:
+    adapter = run.config.get("adapter") or {}
+    shown = ("r", "u", "n_tie", "tie_mode", "projection", "v_dtype", "alpha", "seed")
+    return ", ".join(f"{key} {adapter[key]}" for key in shown if adapter.get(key) is not None)
+
+
+def _panel(run: RunRecord, one: Panel, names: set[str]) -> str:
+    found = {name: label for name, label in one.found_in(names).items() if run.series(name)}
+    if not found:
+        return ""
+    shown = dict(list(found.items())[:MAX_LINES])
+    lines = [
+        Line(label=label or one.title, points=run.series(name), colour=index, faint=len(shown) > 8)
+        for index, (name, label) in enumerate(shown.items())
+    ]
+    says = one.says
+    if len(found) > len(shown):
+        says += f" The first {len(shown)} of {len(found)}."
+    legend = ""
+    if 1 < len(lines) <= NUM_COLOURS:
+        legend = colour_legend((line.label, line.colour) for line in lines)
+    chart = Chart(lines=lines, name=one.title, limits=one.limits, log_y=one.log)
+    return panel(one.title, says, chart, unit=one.unit, legend=legend)

@@ -1,0 +1,48 @@
+"""`python -m tinylora_rl.verl_plugin.sft.rank CONFIG PARENT`: one rank of a supervised run.
+
+Started by `tinylora_rl.launch.ranks`, which states rank and rendezvous in torchrun's variables;
+PARENT is its process number.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.verl_plugin.sft.parent import die_with_parent
+
+
+def train(config: DictConfig) -> None:
+    """The run's checkpoints and metrics are written, and its policy beside them."""
+    import torch
+    from verl.utils.device import get_device_name
+    from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
+
+    from tinylora_rl.verl_plugin.sft.policy import write_policy
+    from tinylora_rl.verl_plugin.sft.settings import trainer_config
+    from tinylora_rl.verl_plugin.sft.trainer import TinyLoraSFTTrainer
+
+    if get_device_name() == "cpu":
+        # verl 0.9.1 asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is
+        # the CPU itself.
+        torch.distributed.init_process_group("cpu:gloo")
+    else:
+        initialize_global_process_group()
+    torch.manual_seed(config.data.seed)  # where LoRA starts; every rank draws the same
+    trainer = TinyLoraSFTTrainer(config=trainer_config(config))
+    trainer.fit()
+    write_policy(trainer.engine, config)
+    destroy_global_process_group()
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[2]))
+    config = OmegaConf.load(Path(sys.argv[1]))
+    assert isinstance(config, DictConfig)
+    train(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -53,6 +53,7 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -88,7 +89,7 @@ def serve(connection: Connection, model: str, *, with_lora: bool) -> None:
     """Runs a vLLM engine and calls its workers for whoever is at the other end of the pipe."""
     from vllm import LLM
 
-    extension = f"{'scripts.bench.weight_sync_worker'}.TimedWorker"
+    extension = "weight_sync_worker.TimedWorker"  # beside this file
     llm = LLM(
         model=model,
         dtype="bfloat16",

@@ -5,9 +5,13 @@ rows each. Along the update's own directions that is
 
     W[rows] Vt^T + (U S)[rows] R (Vt Vt^T)
 
-which the trainer works out from the base and v. A merge that did not happen, happened twice, with
-another v or on another base, moves it; rounding to the sampler's dtype hardly does, because the
-errors of thousands of entries cancel. It is a measurement of the weights, not of what was sent.
+which the trainer works out from the base's rows and v, rounding included. A merge that did not
+happen, happened twice, with another v or on another base, reads otherwise. It is a measurement of
+the weights, not of what was sent.
+
+Rounding is part of the expectation and not just noise: where the base stands on the sampler's grid,
+as bf16 checkpoints do in bf16, rounding to nearest takes small updates back entry by entry (the
+dead zone), always in the same direction.
 
 Legend: O out, I in, R rank, K witness rows; a shard holds some of the O rows and some columns of I.
 """
@@ -26,6 +30,9 @@ NUM_ROWS = 4  # a module; spread over its rows, so that tensor-parallel shards h
 HALF_ULP = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 NUM_SIGMA = 8.0
 ARITHMETIC = 2.0**-20  # of the sum of absolute products: what fp32 sums may differ by
+TIES = (
+    1e-4  # share of entries that two ways of summing may round to different neighbours; seen: 1e-5
+)
 
 Rounded = str
 """What the sampler rounds: "nearest" or "stochastic" weights, or the "factors" of the update."""
@@ -37,10 +44,7 @@ def witness_rows(left_OR: torch.Tensor) -> list[int]:
     """
     sizes = left_OR.norm(dim=1)
     bounds = torch.linspace(0, len(sizes), min(NUM_ROWS, len(sizes)) + 1).long().tolist()
-    return [
-        start + int(sizes[start:stop].argmax())
-        for start, stop in itertools.pairwise(bounds)
-    ]
+    return [start + int(sizes[start:stop].argmax()) for start, stop in itertools.pairwise(bounds)]
 
 
 def reading(weight_KI: torch.Tensor, right_RI: torch.Tensor) -> torch.Tensor:
@@ -54,7 +58,7 @@ class Witness:
 
     Attributes:
         rows: their indices among the module's O rows.
-        base_KI: the base weight there, as the sampler holds it, fp32.
+        base_KI: the base weight there that the update is added to, fp32.
         left_KR: (U S)[rows], fp32.
         right_RI: Vt, fp32.
         P_URR: the module's P.
@@ -88,26 +92,29 @@ class Witness:
     ) -> Expected:
         """What the shard with these `rows` (of self.rows) and columns must read under v."""
         of = [list(self.rows).index(row) for row in rows]
-        base, right = self.base_KI[of][:, columns].double(), self.right_RI[:, columns].double()
+        base_Ki = self.base_KI[of][:, columns].double()
+        right_Ri = self.right_RI[:, columns].double()
         B_KR = self.left_KR[of].double() @ mixing_matrix(v_U.double(), self.P_URR.double())
-        moved = B_KR @ (right @ right.T)
-        size = base.abs() @ right.abs().T  # of the products that are summed
+        moved = B_KR @ (right_Ri @ right_Ri.T)
+        size = base_Ki.abs() @ right_Ri.abs().T  # of the products that are summed
+        spread = (base_Ki.square() @ right_Ri.square().T).sqrt()
         half_ulp = HALF_ULP[dtype]
+        slack = ARITHMETIC * size + 1e-12
         if rounded == "factors":
             # vLLM holds A and B in its dtype and sums in it: relative errors of the update
             noise = torch.zeros_like(size)
-            slack = 4 * half_ulp * (B_KR.abs() @ (right.abs() @ right.abs().T))
+            slack += 4 * half_ulp * (B_KR.abs() @ (right_Ri.abs() @ right_Ri.abs().T))
+        elif rounded == "stochastic":
+            noise = half_ulp * spread  # one of two neighbours, unbiased
+        elif torch.equal(base_Ki.to(dtype).double(), base_Ki):
+            held_Ki = (base_Ki + B_KR @ right_Ri).to(torch.float32).to(dtype).double()
+            moved = (held_Ki - base_Ki) @ right_Ri.T
+            noise = TIES**0.5 * 2 * half_ulp * spread
+            largest = (base_Ki.abs()[:, None, :] * right_Ri.abs()).amax(dim=2)
+            slack += 2 * 2 * half_ulp * largest  # two entries that went the other way
         else:
-            # independent errors, uniform within half a unit (nearest) or of one unit's two ends
-            deviation = half_ulp / 3**0.5 if rounded == "nearest" else half_ulp
-            noise = deviation * (base.square() @ right.square().T).sqrt()
-            slack = torch.zeros_like(size)
-        return Expected(
-            base=base @ right.T,
-            moved=moved,
-            noise=noise,
-            slack=slack + ARITHMETIC * size + 1e-12,
-        )
+            noise = half_ulp / 3**0.5 * spread  # the base's own rounding: independent, uniform
+        return Expected(base=base_Ki @ right_Ri.T, moved=moved, noise=noise, slack=slack)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,21 @@ def prepare_datasets(config: DictConfig) -> tuple[int, int]:
     """`data.train_files` and `data.val_files` exist; returns their numbers of rows.
 
     Raises:
+        ConfigError: see `load_datasets`.
+    """
+    train, test = load_datasets(config)
+    validation = evaluation_rows(
+        test, samples=config.task.eval_samples, greedy=config.task.eval_greedy
+    )
+    write_parquet(train, Path(config.data.train_files))
+    write_parquet(validation, Path(config.data.val_files))
+    return len(train), len(test)
+
+
+def load_datasets(config: DictConfig) -> tuple[Rows, Rows]:
+    """The training rows, and the held-out rows of the data set and of `task.eval_benchmarks`.
+
+    Raises:
         ConfigError: no rows, or fewer than one batch.
     """
     train, test = _load(config.data, "train"), _load(config.data, "test")
@@ -46,12 +61,7 @@ def prepare_datasets(config: DictConfig) -> tuple[int, int]:
         raise ConfigError(
             f"data.path={config.data.path}: no rows to validate on; set task.eval_rows to null"
         )
-    validation = evaluation_rows(
-        test, samples=config.task.eval_samples, greedy=config.task.eval_greedy
-    )
-    write_parquet(train, Path(config.data.train_files))
-    write_parquet(validation, Path(config.data.val_files))
-    return len(train), len(test)
+    return train, test
 
 
 def evaluation_rows(rows: Rows, *, samples: int, greedy: bool) -> Rows:

@@ -57,6 +57,7 @@ class Proof:
         bank, groups: of the adapter; {module name: its row in v}.
         base: the base model's weights; a few rows of each adapted one are read, once.
         dtype: the sampler's.
+        base_dtype: of the weights that the update is added to; None is the checkpoint's.
         rounded: what the sampler rounds: "nearest" or "stochastic" weights, or "factors".
     """
 
@@ -68,6 +69,7 @@ class Proof:
         *,
         dtype: torch.dtype,
         rounded: Rounded,
+        base_dtype: torch.dtype | None = None,
     ) -> None:
         self._groups = groups
         self._dtype = dtype
@@ -75,7 +77,8 @@ class Proof:
         self._witnesses = {}
         for name, factors in bank.items():
             rows = witness_rows(factors.left_OR)
-            base_KI = base.rows(f"{name}.weight", rows).to(dtype)
+            base_KI = base.rows(f"{name}.weight", rows)
+            base_KI = base_KI.to(base_dtype or base_KI.dtype)
             self._witnesses[name] = Witness.of(rows, base_KI, factors)
 
     def check(self, receipts: Sequence[Receipt], v_GU: torch.Tensor) -> dict[str, float]:

@@ -200,6 +200,8 @@ class TinyLoraServerAdapter(ServerAdapter):
             base,
             dtype=getattr(torch, config.dtype),
             rounded="factors" if config.mode == "factors" else config.rounding,
+            # the trainer merges into its own weights, a vLLM worker into those that it holds
+            base_dtype=None if config.mode == "merged" else getattr(torch, config.dtype),
         )
 
     async def _give_bank(self, config: SyncConfig, deadline: Deadline, what: str) -> None:

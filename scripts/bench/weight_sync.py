@@ -161,8 +161,13 @@ class Trainer:
     def __init__(self, model: str, shape: str, device: torch.device) -> None:
         from transformers import AutoModelForCausalLM
 
-        from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, inject
-        from tinylora_rl.adapter import find_targets
+        from tinylora_rl.adapter import (
+            CheckpointWeights,
+            TinyLoraConfig,
+            build_bank,
+            find_targets,
+            inject,
+        )
         from tinylora_rl.adapter.bank_bytes import bank_to_bytes
         from tinylora_rl.verl_plugin.sync.proof import Proof
 
@@ -223,7 +228,7 @@ class Trainer:
     def merged(self, sampler: Sampler, version: int) -> tuple[int, float]:
         from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 
-        checksum, merging_s = StreamChecksum(), 0.0
+        checksum, merging_s = StreamChecksum(sampled=True), 0.0
 
         def timed() -> Iterator[tuple[str, torch.Tensor]]:
             nonlocal merging_s
@@ -237,7 +242,7 @@ class Trainer:
                     return
                 yield item
 
-        sampler.begin("load_policy", version, None, use_shm=self.use_shm)
+        sampler.begin("load_policy", version, None, adapted_only=True, use_shm=self.use_shm)
         sent = self.send(timed(), checksum)
         sampler.end()
         self.prove(sampler, "nearest", checksum.hexdigest())
@@ -253,7 +258,7 @@ class Trainer:
         from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
         from tinylora_rl.verl_plugin.sync.wire import lora_config, lora_tensors
 
-        checksum = StreamChecksum()
+        checksum = StreamChecksum(sampled=True)
         sampler.begin(
             "load_policy",
             version,
@@ -335,7 +340,8 @@ def report(samples: dict[str, list[Spent]], shape: str) -> None:
         }
         print(json.dumps(row), file=sys.stderr)
         print(
-            f"| {name} | {row['bytes']:,} | {row['seconds']:.3f} ({min(total):.3f}-{max(total):.3f}) "
+            f"| {name} | {row['bytes']:,} "
+            f"| {row['seconds']:.3f} ({min(total):.3f}-{max(total):.3f}) "
             f"| {transfer:.3f} | {stages['merge_s']:.3f} | {stages['load_s']:.3f} "
             f"| {stages['pack_s']:.3f} | {row['ratio']:.2f} ({min(ratios):.2f}-{max(ratios):.2f}) "
             f"| {row['peak_bytes'] / 2**20:.0f} MiB |"

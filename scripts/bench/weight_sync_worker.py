@@ -49,6 +49,27 @@ class TimedWorker(TinyLoraWorkerExtension):
         _synchronize()
         self._times["load_s"] += time.perf_counter() - start_s
 
+    def _take_adapted(self, weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
+        start_s = time.perf_counter()
+        super()._take_adapted(weights, is_last)
+        _synchronize()
+        self._times["load_s"] += time.perf_counter() - start_s
+
+    def _receive_adapted(self, use_shm: bool) -> None:
+        pack = self._held.pack
+
+        def timed_pack() -> None:
+            start_s = time.perf_counter()
+            pack()
+            _synchronize()
+            self._times["pack_s"] += time.perf_counter() - start_s
+
+        self._held.pack = timed_pack  # type: ignore[method-assign]
+        try:
+            super()._receive_adapted(use_shm)
+        finally:
+            self._held.pack = pack  # type: ignore[method-assign]
+
     def _packed(self, *args: Any, **kwargs: Any) -> None:
         start_s = time.perf_counter()
         _process_weights(*args, **kwargs)

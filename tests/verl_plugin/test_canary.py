@@ -21,5 +21,5 @@ def test_distances_are_means_over_the_tokens_of_the_worst_replica():
 
 @pytest.mark.parametrize("wrong", [BASE, [float("nan"), -2.0]])
 def test_a_sampler_that_is_another_policy_stops_the_run(wrong):
-    with pytest.raises(SyncError, match="rollout replica_1 .* at policy version 7"):
+    with pytest.raises(SyncError, match=r"rollout replica_1 .* at policy version 7"):
         metrics(replica_0=POLICY, replica_1=wrong)

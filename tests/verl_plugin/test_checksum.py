@@ -71,5 +71,23 @@ def test_chunks_do_not_matter(size, chunk):
     tensor = torch.randn(size, generator=torch.Generator().manual_seed(size))
     whole = of({"x": tensor})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checksum, "_CHUNK", {"cpu": chunk})
+        patch.setattr(checksum, "_CHUNK", chunk)
         assert of({"x": tensor}) == whole
+
+
+def test_a_sampled_checksum_still_finds_what_goes_wrong_by_the_tensor():
+    generator = torch.Generator().manual_seed(3)
+    size = 3 * 8 * checksum._CHUNK * 4  # fp16 words of 8 bytes hold 4: three strides
+    weight, stale = (torch.randn(size, generator=generator).half() for _ in range(2))
+
+    def sampled(tensors: dict[str, torch.Tensor]) -> str:
+        stream = checksum.StreamChecksum(sampled=True)
+        for name, tensor in tensors.items():
+            stream.add(name, tensor)
+        return stream.hexdigest()
+
+    true = sampled({"a": weight, "b": stale})
+    assert sampled({"b": stale, "a": weight}) == true
+    assert sampled({"a": stale, "b": weight}) != true
+    assert sampled({"a": weight}) != true
+    assert sampled({"a": weight.roll(1), "b": stale}) != true

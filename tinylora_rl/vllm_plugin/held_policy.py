@@ -63,7 +63,10 @@ class HeldPolicy:
             name: _WitnessShard.of(shard, bank[name], device)
             for name, shard in self._shards.items()
         }
-        self._layers = {id(shard.layer): shard.layer for shard in self._shards.values()}
+        self._by_weight_name = {shard.weight_name: name for name, shard in self._shards.items()}
+        self._layers: dict[int, Any] = {
+            id(shard.layer): shard.layer for shard in self._shards.values()
+        }
         self._factors: dict[str, Factors] = {}
         self._pristine: dict[int, torch.Tensor] = {}
         if settings.pristine != "none":
@@ -102,14 +105,30 @@ class HeldPolicy:
             )
         kept, total = float(survival.kept), float(survival.total)  # waits for the device
         merged_s = time.monotonic()
-        for layer in self._layers.values():
-            layer.quant_method.process_weights_after_loading(layer)  # packs anew, on a CPU
+        self.pack()
         return {
             "merge_s": merged_s - start_s,
             "pack_s": time.monotonic() - merged_s,
             "survival_kept": kept,
             "survival_total": total,
         }
+
+    @torch.no_grad()
+    def take(self, weight_name: str, weight_OI: torch.Tensor) -> None:
+        """This worker's shard of one adapted weight is that of `weight_OI`; see `pack`.
+
+        Raises:
+            ValueError: it is none of the adapted weights.
+        """
+        if weight_name not in self._by_weight_name:
+            raise ValueError(f"{weight_name}: not an adapted weight; a sync brings those alone")
+        shard = self._shards[self._by_weight_name[weight_name]]
+        shard.weight_oi.copy_(weight_OI[shard.rows, shard.columns])
+
+    def pack(self) -> None:
+        """vLLM computes with the weights as they are now: on a CPU it keeps a packed copy."""
+        for layer in self._layers.values():
+            layer.quant_method.process_weights_after_loading(layer)
 
     def _generator(
         self, shard: Shard, policy_version: int | None, device: torch.device

@@ -10,10 +10,7 @@ from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtensio
 
 
 class Ignores(TinyLoraWorkerExtension):
-    def _update_weights(self, weights, **kwargs):
-        if self._loading_version == 0:
-            super()._update_weights(weights, **kwargs)
-            return
+    def _take_adapted(self, weights, is_last):
         for name, tensor in weights:
             self._stream_checksum.add(name, tensor)
 

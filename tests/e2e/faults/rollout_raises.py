@@ -5,10 +5,10 @@ from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtensio
 
 
 class Raises(TinyLoraWorkerExtension):
-    def _update_weights(self, weights, **kwargs):
+    def _take_adapted(self, weights, is_last):
         if self._loading_version == 1:
             raise RuntimeError("injected: the rollout worker cannot load this")
-        super()._update_weights(weights, **kwargs)
+        super()._take_adapted(weights, is_last)
 
 
 use_in_rollout(Raises)

@@ -107,7 +107,8 @@ class BroadcastEngine(CheckpointEngine):
             )
         assert self._store is not None
         self._num_sent += 1
-        self._store.set(f"policy/{self._num_sent}", safetensors.torch.save(tensors))
+        payload = safetensors.torch.save(tensors)
+        self._store.set(f"policy/{self._num_sent}", payload)  # type: ignore[arg-type]
         self._store.delete_key(f"policy/{self._num_sent - 2}")  # all have read it: they answered
         return {"sync/broadcast_bytes": float(num_bytes)}
 

@@ -142,7 +142,7 @@ class TinyLoraServerAdapter(ServerAdapter):
         if leads and policy.v_GU is not None:
             await self._give_bank(config, deadline, what)
 
-        sent = StreamChecksum()
+        sent = StreamChecksum(sampled=True)
         if config.mode == "vector" and policy.v_GU is not None:
             async for name, _ in rest:
                 raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
@@ -156,6 +156,8 @@ class TinyLoraServerAdapter(ServerAdapter):
                 # verl says so itself where trainer and rollout share GPUs, and not elsewhere
                 adapter = adapter_config(self.model_config.lora)
                 kwargs = {"peft_config": lora_config(adapter), "base_sync_done": True}
+            elif policy.v_GU is not None:
+                kwargs = {"adapted_only": config.sleep_level == 1}
             await self._stream(rest, sent, policy, global_steps, deadline, what, kwargs)
 
         receipts: list[dict[str, Any]] = []

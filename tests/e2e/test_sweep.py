@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.training import REPOSITORY, SMALL, environment
+from tests.e2e.training import REPOSITORY, environment
 from tinylora_rl.runs.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -43,38 +43,6 @@ def swept(command: list[str], timeout_s: float, **variables: str) -> tuple[int, 
             process.terminate()  # not kill: the sweep ends its point, too
             raise
     return process.returncode, said
-
-
-def test_a_sweep_of_trainings_is_stopped_and_the_same_command_finishes_it(tmp_path):
-    command = sweep(
-        "tinylora_rl.train", tmp_path, *SMALL, "seed=1", "trainer.total_training_steps=2"
-    )
-    with started(command) as process:
-        deadline_s = time.monotonic() + 240
-        while not list(tmp_path.glob("*/*/checkpoints/latest_checkpointed_iteration.txt")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=150)
-    assert process.returncode == 75, said
-    (point,) = (tmp_path / "arithmetic_cpu").iterdir()
-    stopped = read_status(point)
-    assert (stopped.verb, stopped.state, stopped.exit_code) == ("train", "stopped", 75)
-    assert stopped.total_steps == 2
-
-    code, said = swept(command, timeout_s=240)
-    assert code == 0, said
-    assert "1 runs: 0 finished, 1 to do, 1 of them begun" in said
-    assert read_status(point).is_finished
-    assert read_status(point).steps == 2
-    rows = (point / "metrics.jsonl").read_text().splitlines()
-    assert sum('"tinylora/v_norm"' in row for row in rows) <= 2  # no step was taken twice
-    assert "seed: 43" in (point / "config.yaml").read_text()  # of the data
-
-    code, said = swept(command, timeout_s=60)
-    assert code == 0, said
-    assert "1 runs: 1 finished, 0 to do" in said
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tinylora_rl.launch.preflight import check_config
 from tinylora_rl.launch.resolvers import config_dir, register_resolvers
 from tinylora_rl.rewards import JUDGES
 
-RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
+RECIPES = ("arithmetic_cpu", "gsm8k_qwen7b_u13", "math_qwen7b")  # of all: tests/recipes
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
 ON_CPU = ("platform=cpu", "model=tiny")
 

@@ -99,6 +99,7 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
     parts = [f"step {row['step']:>4}" + (f"/{total_steps}" if total_steps else "")]
     for key, label, form in (
         ("critic/score/mean", "reward", ".3f"),
+        ("train/loss", "loss", ".4f"),
         ("response_length/mean", "length", ".1f"),
         ("tinylora/v_norm", "|v|", ".4f"),
         ("timing_s/step", "", ".1f"),

@@ -48,4 +48,4 @@ def closing_summary(run: RunDirectory) -> list[str]:
     ):
         if path.exists():
             lines.append(f"{label:<18}{path}")
-    return ["", *lines] if trained or validated else []
+    return ["", *lines] if rows else []

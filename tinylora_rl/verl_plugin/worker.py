@@ -9,18 +9,11 @@ import torch.distributed as dist
 from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
-from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine_workers import TrainingWorker
 
+from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
-from tinylora_rl.verl_plugin.settings import PEER_MODEL_TYPE
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
-
-# verl registers its own engine for accelerators only; ours shows that it runs on a CPU too.
-EngineRegistry.register(model_type=PEER_MODEL_TYPE, backend=["fsdp2"], device=["cpu"])(
-    FSDPEngineWithLMHead
-)
 
 
 class TinyLoraTrainingWorker(TrainingWorker):

@@ -13,19 +13,12 @@ from omegaconf import DictConfig
 from verl.trainer import sft_trainer
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import TrainingWorkerConfig
-from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.utils.losses import sft_loss
 
 from tinylora_rl.verl_plugin import engine as _engine  # noqa: F401  # registers
-from tinylora_rl.verl_plugin.settings import PEER_MODEL_TYPE
+from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin.sft.tracking import RunTracking
-
-# verl registers its own engine for accelerators only; ours shows that it runs on a CPU too.
-EngineRegistry.register(model_type=PEER_MODEL_TYPE, backend=["fsdp2"], device=["cpu"])(
-    FSDPEngineWithLMHead
-)
 
 
 class TinyLoraSFTTrainer(sft_trainer.SFTTrainer):

@@ -58,7 +58,7 @@ def model_without_tokenizer(tmp_path):
         (["sync=vector", "adapter=lora"], "sync.mode=vector: only a TinyLoRA adapter"),
         (
             ["sync=vector", "actor_rollout_ref.rollout.quantization=fp8"],
-            "rollout.quantization=fp8: quantised weights are not merged into; use sync=factors",
+            "rollout.quantization=fp8: what quantised weights hold cannot be proved",
         ),
         (
             ["actor_rollout_ref.rollout.load_format=dummy"],

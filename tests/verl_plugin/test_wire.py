@@ -40,9 +40,10 @@ def test_a_bank_arrives_bit_for_bit_in_order(adapter):
 def test_the_header_is_read_and_the_rest_left(adapter):
     bank = bank_to_bytes(adapter.bank)
     rest = [("a", torch.ones(2)), ("b", torch.zeros(3))]
-    policy, left = read(iter([*wire.header(adapter, bank), *rest]))
+    policy, left = read(iter([*wire.header(adapter, bank, torch.bfloat16), *rest]))
     assert torch.equal(policy.v_GU, adapter.v.data)
     assert policy.bank == bank
+    assert policy.base_dtype == torch.bfloat16
     assert len(policy.v_bytes) == adapter.v.numel() * 4
     assert [name for name, _ in left] == ["a", "b"]
 
@@ -69,7 +70,7 @@ def test_lora_tensors_are_the_update(adapter):
 
 def test_a_broadcast_reaches_all_replicas_and_brings_the_bank_once(adapter):
     """One store in this process: the trainer's rank 0, its rank 1, and two rollout workers."""
-    bank = bank_to_bytes(adapter.bank)
+    bank = bank_to_bytes(adapter.bank) + bytes(20 << 20)  # as large as a 7B's
     engines = [BroadcastEngine(0, is_master=True, deadline_s=10)]
     engines += [BroadcastEngine(0, deadline_s=10) for _ in range(3)]
 
@@ -82,7 +83,7 @@ def test_a_broadcast_reaches_all_replicas_and_brings_the_bank_once(adapter):
 
         async def both_ends():
             sent = [
-                await engine.send_weights(wire.header(adapter, bank), version)
+                await engine.send_weights(wire.header(adapter, bank, torch.bfloat16), version)
                 for engine in engines[:2]
             ]
             return sent, [

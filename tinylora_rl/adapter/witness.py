@@ -9,9 +9,8 @@ which the trainer works out from the base's rows and v, rounding included. A mer
 happen, happened twice, with another v or on another base, reads otherwise. It is a measurement of
 the weights, not of what was sent.
 
-Rounding is part of the expectation and not just noise: where the base stands on the sampler's grid,
-as bf16 checkpoints do in bf16, rounding to nearest takes small updates back entry by entry (the
-dead zone), always in the same direction.
+Rounding to nearest is part of the expectation and no noise: it takes small updates back entry by
+entry (the dead zone), always in the same direction.
 
 Legend: O out, I in, R rank, K witness rows; a shard holds some of the O rows and some columns of I.
 """
@@ -26,7 +25,8 @@ import torch
 
 from tinylora_rl.adapter.delta import Factors, mixing_matrix
 
-NUM_ROWS = 4  # a module; spread over its rows, so that tensor-parallel shards have some each
+NUM_ROWS = 8  # a module; spread over its rows, so that tensor-parallel shards have some each
+NUM_DIRECTIONS = 8  # of the update's own; of a larger rank the leading ones
 HALF_ULP = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 NUM_SIGMA = 8.0
 ARITHMETIC = 2.0**-20  # of the sum of absolute products: what fp32 sums may differ by
@@ -48,8 +48,8 @@ def witness_rows(left_OR: torch.Tensor) -> list[int]:
 
 
 def reading(weight_KI: torch.Tensor, right_RI: torch.Tensor) -> torch.Tensor:
-    """W'[rows, columns] Vt[:, columns]^T: (K, R) in fp64."""
-    return weight_KI.double() @ right_RI.double().T
+    """W'[rows, columns] Vt[:, columns]^T: (K, R) in fp64; R is `NUM_DIRECTIONS` at most."""
+    return weight_KI.double() @ right_RI[:NUM_DIRECTIONS].double().T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,27 +94,28 @@ class Witness:
         of = [list(self.rows).index(row) for row in rows]
         base_Ki = self.base_KI[of][:, columns].double()
         right_Ri = self.right_RI[:, columns].double()
+        read_Ri = right_Ri[:NUM_DIRECTIONS]
         B_KR = self.left_KR[of].double() @ mixing_matrix(v_U.double(), self.P_URR.double())
-        moved = B_KR @ (right_Ri @ right_Ri.T)
-        size = base_Ki.abs() @ right_Ri.abs().T  # of the products that are summed
-        spread = (base_Ki.square() @ right_Ri.square().T).sqrt()
+        exact_Ki = base_Ki + B_KR @ right_Ri
+        base = base_Ki @ read_Ri.T
+        # sums of as many products as there are columns, in fp32 at the worst
+        slack = ARITHMETIC * (exact_Ki.abs() @ read_Ri.abs().T) + 1e-12
+        spread = (exact_Ki.square() @ read_Ri.square().T).sqrt()
         half_ulp = HALF_ULP[dtype]
-        slack = ARITHMETIC * size + 1e-12
         if rounded == "factors":
             # vLLM holds A and B in its dtype and sums in it: relative errors of the update
-            noise = torch.zeros_like(size)
-            slack += 4 * half_ulp * (B_KR.abs() @ (right_Ri.abs() @ right_Ri.abs().T))
+            noise = torch.zeros_like(base)
+            slack += 4 * half_ulp * (B_KR.abs() @ (right_Ri.abs() @ read_Ri.abs().T))
+            held_Ki = exact_Ki
         elif rounded == "stochastic":
             noise = half_ulp * spread  # one of two neighbours, unbiased
-        elif torch.equal(base_Ki.to(dtype).double(), base_Ki):
-            held_Ki = (base_Ki + B_KR @ right_Ri).to(torch.float32).to(dtype).double()
-            moved = (held_Ki - base_Ki) @ right_Ri.T
-            noise = TIES**0.5 * 2 * half_ulp * spread
-            largest = (base_Ki.abs()[:, None, :] * right_Ri.abs()).amax(dim=2)
-            slack += 2 * 2 * half_ulp * largest  # two entries that went the other way
+            held_Ki = exact_Ki
         else:
-            noise = half_ulp / 3**0.5 * spread  # the base's own rounding: independent, uniform
-        return Expected(base=base_Ki @ right_Ri.T, moved=moved, noise=noise, slack=slack)
+            held_Ki = exact_Ki.to(torch.float32).to(dtype).double()
+            noise = TIES**0.5 * 2 * half_ulp * spread
+            largest = (exact_Ki.abs()[:, None, :] * read_Ri.abs()).amax(dim=2)
+            slack += 2 * 2 * half_ulp * largest  # two entries that went the other way
+        return Expected(base=base, moved=held_Ki @ read_Ri.T - base, noise=noise, slack=slack)
 
 
 @dataclasses.dataclass(frozen=True)

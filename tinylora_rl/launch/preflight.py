@@ -152,10 +152,15 @@ def _check_sync(config: DictConfig, *, is_peer: bool) -> None:
             "actor_rollout_ref.rollout.load_format=dummy: a sync brings only what training "
             "changed; use auto, or sync=merged sync.sleep_level=2"
         )
-    if rollout.quantization is not None and mode != "factors":
+    if rollout.quantization is not None and not is_peer:
         raise ConfigError(
-            f"actor_rollout_ref.rollout.quantization={rollout.quantization}: quantised weights are "
-            "not merged into; use sync=factors, or null"
+            f"actor_rollout_ref.rollout.quantization={rollout.quantization}: what quantised "
+            "weights hold cannot be proved; use null"
+        )
+    if is_peer and config.sync.rounding != "nearest":
+        raise ConfigError(
+            f"sync.rounding={config.sync.rounding}: verl merges and rounds the weights of "
+            "adapter=lora and adapter=full itself; use nearest"
         )
     if config.trainer.v1.trainer_mode != SEPARATE_TRAINER_MODE:
         return

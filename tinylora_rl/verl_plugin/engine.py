@@ -232,7 +232,9 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         del kwargs  # verl's LoRA settings; ours are in sync
         sync = sync_config(self.model_config.lora)
         self.survival = Survival()
-        header = wire.header(self.adapter, self.bank_bytes if self.sends_bank else None)
+        base_dtype = next(self.module.parameters()).dtype
+        bank = self.bank_bytes if self.sends_bank else None
+        header = wire.header(self.adapter, bank, base_dtype)
         if sync.mode == "vector":
             return header, None  # type: ignore[return-value]
         dtype = getattr(torch, sync.dtype)

@@ -161,7 +161,13 @@ class TinyLoraHooks(PPOTrainer):
             SyncError: a worker holds another policy; its samples are not used.
         """
         for handle in self._rollout_servers():
-            receipts = ray.get(handle.policy_receipts.remote(), timeout=self._sync.deadline_s)
+            try:
+                receipts = ray.get(handle.policy_receipts.remote(), timeout=self._sync.deadline_s)
+            except ray.exceptions.RayError as error:
+                raise SyncError(
+                    "a rollout does not say which policy it sampled from: "
+                    f"{str(error).strip().splitlines()[-1]}"
+                ) from error
             Claim(policy_version=self._synced_version).check(receipts)
 
     def _rollout_servers(self) -> list[Any]:
@@ -198,9 +204,11 @@ class TinyLoraHooks(PPOTrainer):
 
     def on_validate_begin(self) -> None:
         self._open_metrics_file()
+        super().on_validate_begin()
 
     def on_train_begin(self) -> None:
         self._open_metrics_file()
+        super().on_train_begin()
 
     def _open_metrics_file(self) -> None:
         self.logger.logger.setdefault("metrics.jsonl", MetricsFile(self._run.metrics))
@@ -249,10 +257,13 @@ class TinyLoraHooks(PPOTrainer):
 def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """One `sync/*` from all ranks': sums of bytes and acknowledgements, else the largest."""
     summed = {"sync/bytes", "sync/num_acknowledgements", "sync/num_tensors"}
-    return {
+    joined = {
         key: (sum if key in summed else max)(result[key] for result in results if key in result)
         for key in dict.fromkeys(key for result in results for key in result)
     }
+    if shares := [r["sync/held_share"] for r in results if "sync/held_share" in r]:
+        joined["sync/held_share"] = max(shares, key=lambda share: abs(share - 1))
+    return joined
 
 
 @register_trainer(TRAINER_MODE)
@@ -276,6 +287,11 @@ class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
         # (PPOTrainerSeparateAsync._setup, without hybrid replicas). Remove when it does not.
         logging.getLogger(PPOTrainerSeparateAsync.__module__).setLevel(logging.WARNING)
         super()._setup()
+
+    def on_step_end(self) -> None:
+        if self.prev_step_profile:
+            self._stop_rollout_profiling()
+        super().on_step_end()
 
     def _send_policy(self, version: int) -> dict[str, float]:
         start_s = time.monotonic()

@@ -33,7 +33,7 @@ class HoldSettings:
     Attributes:
         groups: {module name: index of its row in v}.
         rounding, seed: of merged weights; the noise of "stochastic" is a function of seed, policy
-            version, weight name and tensor-parallel rank, so all replicas hold the same weights.
+            version, weight name and the shard's place, so all replicas hold the same weights.
         pristine: where the copy of the adapted base weights is kept: "device", or "host" (pinned);
             "none" where whole merged weights or factors arrive from outside.
     """
@@ -135,10 +135,11 @@ class HeldPolicy:
     ) -> torch.Generator | None:
         if self.settings.rounding != "stochastic":
             return None
-        # as Update.merge has it; each tensor rank draws for what it holds
+        # as Update.merge has it; a shard draws for where it begins, so that replicated heads agree
         key: list[Any] = [f"{self.settings.seed}:{policy_version}", shard.weight_name]
-        rank = getattr(shard.layer, "tp_rank", 0)
-        noise_seed = seeded_generator("rounding", *key, *([rank] if rank else [])).initial_seed()
+        if shard.rows.start or shard.columns.start:
+            key += [shard.rows.start, shard.columns.start]
+        noise_seed = seeded_generator("rounding", *key).initial_seed()
         return torch.Generator(device).manual_seed(noise_seed)
 
     @torch.no_grad()

@@ -32,10 +32,16 @@ class PolicyHolder:
         Raises:
             ValueError: see `HeldPolicy`.
         """
+        if self._held is not None:
+            return  # its weights are merged: no base to copy any more
         self._receipt = None
         self._held = HeldPolicy(
             self.model_runner.model, bank_from_bytes(payload), HoldSettings(**settings)
         )
+
+    def holds_bank(self) -> bool:
+        """Whether this worker was given the bank; one that starts anew was not."""
+        return self._held is not None
 
     def hold_vector(self, v: bytes, num_groups: int, policy_version: int | None) -> None:
         """This worker's weights are W + dW(v).

@@ -68,8 +68,8 @@ def find_shards(model: nn.Module, module_names: Iterable[str]) -> dict[str, Shar
             path, slot = name, 0  # an architecture that does not fuse this one
         if path not in modules:
             raise ValueError(
-                f"{name}: vLLM's {type(model).__name__} has no {path}; adapters of this "
-                "architecture are synchronised with sync=merged only"
+                f"{name}: vLLM's {type(model).__name__} has no {path}; what it holds cannot be "
+                "proved, so this architecture is not supported"
             )
         shards[name] = _shard(name, modules[path], slot)
     return shards

@@ -23,14 +23,18 @@ from verl.workers.rollout.utils import ensure_async_iterator
 from tinylora_rl.verl_plugin.sync.wire import BANK
 
 BACKEND = "tinylora"
-MAX_BYTES = 1 << 30  # one value of the store; whole models belong to verl's own engines
+MAX_BYTES = 1 << 30  # of a policy; whole models belong to verl's own engines
+PIECE_BYTES = 4 << 20  # the store refuses values of more than 8 MiB
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What a worker brings to a sync: the store's address (the sender), or what it lacks."""
+    """What a worker brings to a sync: the store's address and whose turn it is (the sender), or
+    what it lacks.
+    """
 
     address: tuple[str, int] | None = None
+    turn: int = 0
     needs_bank: bool = False
 
 
@@ -54,7 +58,8 @@ class BroadcastEngine(CheckpointEngine):
         self._host = ""
         self._has_bank = False
         self._sends_bank = False
-        self._num_sent = 0
+        self._turn = 0
+        self._num_pieces: dict[int, int] = {}
 
     def prepare(self) -> Metadata:
         if not self.is_master:
@@ -64,22 +69,26 @@ class BroadcastEngine(CheckpointEngine):
             self._store = TCPStore(
                 self._host, 0, is_master=True, wait_for_workers=False, timeout=self._deadline
             )
-        return Metadata(address=(self._host, self._store.port))
+        return Metadata(address=(self._host, self._store.port), turn=self._turn + 1)
 
     @classmethod
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Metadata]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """All rollout workers learn the address, and the sender whether one needs the bank."""
-        address = metadata[0].address
+        address, turn = metadata[0].address, metadata[0].turn
         sends_bank = any(worker.needs_bank for worker in metadata[actor_wg_world_size:])
         return tuple(  # type: ignore[return-value]
-            {"address": [address] * size, "sends_bank": [sends_bank] * size}
+            {
+                "address": [address] * size,
+                "turn": [turn] * size,
+                "sends_bank": [sends_bank] * size,
+            }
             for size in (actor_wg_world_size, rollout_world_size)
         )
 
-    def init_process_group(self, address: tuple[str, int], sends_bank: bool) -> None:
-        self._sends_bank = sends_bank
+    def init_process_group(self, address: tuple[str, int], turn: int, sends_bank: bool) -> None:
+        self._turn, self._sends_bank = turn, sends_bank
         if self._store is None:
             self._store = TCPStore(*address, is_master=False, timeout=self._deadline)
 
@@ -106,10 +115,14 @@ class BroadcastEngine(CheckpointEngine):
                 "sync=vector or sync=factors, or backend=nccl"
             )
         assert self._store is not None
-        self._num_sent += 1
         payload = safetensors.torch.save(tensors)
-        self._store.set(f"policy/{self._num_sent}", payload)  # type: ignore[arg-type]
-        self._store.delete_key(f"policy/{self._num_sent - 2}")  # all have read it: they answered
+        pieces = range(0, len(payload), PIECE_BYTES)
+        for index, start in enumerate(pieces):
+            piece = payload[start : start + PIECE_BYTES]
+            self._store.set(f"policy/{self._turn}/{index}", piece)  # type: ignore[arg-type]
+        self._store.set(f"policy/{self._turn}", str(len(pieces)))
+        self._num_pieces[self._turn] = len(pieces)
+        self._forget(self._turn - 2)  # all have read it: they answered
         return {"sync/broadcast_bytes": float(num_bytes)}
 
     async def receive_weights(
@@ -117,10 +130,18 @@ class BroadcastEngine(CheckpointEngine):
     ) -> AsyncIterator[tuple[str, torch.Tensor]]:  # type: ignore[override]
         """What rank 0 publishes for this sync."""
         assert self._store is not None
-        self._num_sent += 1
-        payload = self._store.get(f"policy/{self._num_sent}")
+        num_pieces = int(self._store.get(f"policy/{self._turn}"))
+        payload = b"".join(
+            self._store.get(f"policy/{self._turn}/{index}") for index in range(num_pieces)
+        )
         tensors = safetensors.torch.load(payload)
         self._has_bank |= BANK in tensors
         # the header comes first, as it was sent; safetensors orders by name within a dtype
         for name in sorted(tensors, key=lambda name: not name.startswith("tinylora.")):
             yield name, tensors[name]
+
+    def _forget(self, turn: int) -> None:
+        assert self._store is not None
+        for index in range(self._num_pieces.pop(turn, 0)):
+            self._store.delete_key(f"policy/{turn}/{index}")
+        self._store.delete_key(f"policy/{turn}")

@@ -109,9 +109,13 @@ class Proof:
                 share.add(expected, read)
                 if not torch.isfinite(read).all():
                     excess, module = float("inf"), entry["name"]
-                elif expected.excess(read) > excess:
-                    excess, module = expected.excess(read), entry["name"]
-            if not receipt["testimony"] or excess > 1 or share.is_off:
+                elif (more := expected.excess(read)) > excess:
+                    excess, module = more, entry["name"]
+            if (
+                not any(entry["rows"] for entry in receipt["testimony"])
+                or excess > 1
+                or share.is_off
+            ):
                 raise SyncError(
                     f"rollout worker {receipt['worker']} claims policy version "
                     f"{receipt['policy_version']}, but its weights are another's: "

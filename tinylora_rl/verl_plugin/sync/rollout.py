@@ -58,6 +58,9 @@ class TinyLoraHttpServer(vLLMHttpServer):
         """One receipt per vLLM worker here (verl's `collective_rpc` drops the answers)."""
         return await self.engine.collective_rpc("policy_receipt")
 
+    async def all_hold_bank(self) -> bool:
+        return all(await self.engine.collective_rpc("holds_bank"))
+
     async def hold_bank(self, payload: bytes, settings: dict[str, Any]) -> None:
         await self.engine.collective_rpc("hold_bank", args=(payload, settings))
 
@@ -203,12 +206,13 @@ class TinyLoraServerAdapter(ServerAdapter):
             dtype=getattr(torch, config.dtype),
             rounded="factors" if config.mode == "factors" else config.rounding,
             # the trainer merges into its own weights, a vLLM worker into those that it holds
-            base_dtype=None if config.mode == "merged" else getattr(torch, config.dtype),
+            base_dtype=policy.base_dtype
+            if config.mode == "merged"
+            else getattr(torch, config.dtype),
         )
 
     async def _give_bank(self, config: SyncConfig, deadline: Deadline, what: str) -> None:
-        receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
-        if all(receipt["holds_bank"] for receipt in receipts):
+        if await _within(self.server_handle.all_hold_bank.remote(), deadline, what):
             return
         assert self.bank is not None, "the first sync brings the bank"
         settings = HoldSettings(

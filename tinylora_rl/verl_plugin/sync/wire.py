@@ -18,7 +18,8 @@ from tinylora_rl.vllm_plugin.held_policy import vector_digest
 
 VECTOR = "tinylora.v"
 BANK = "tinylora.bank"
-_HEADER = (VECTOR, BANK)
+BASE = "tinylora.base"  # empty, of the dtype in which the trainer holds the base
+_HEADER = (VECTOR, BANK, BASE)
 
 NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]
 
@@ -30,10 +31,12 @@ class Policy:
     Attributes:
         v_GU: v as it acts, fp32, on the CPU; None of a policy that is no TinyLoRA adapter.
         bank: the bank's bytes, if they came along.
+        base_dtype: of the weights that the trainer adds the update to.
     """
 
     v_GU: torch.Tensor | None
     bank: bytes | None
+    base_dtype: torch.dtype | None
 
     @property
     def v_bytes(self) -> bytes:
@@ -45,9 +48,12 @@ class Policy:
         return None if self.v_GU is None else vector_digest(self.v_bytes)
 
 
-def header(update: Update, bank: bytes | None) -> Iterator[tuple[str, torch.Tensor]]:
+def header(
+    update: Update, bank: bytes | None, base_dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The beginning of every stream."""
     yield VECTOR, update.acting_v.cpu()
+    yield BASE, torch.empty(0, dtype=base_dtype)
     if bank is not None:
         yield BANK, torch.frombuffer(bytearray(bank), dtype=torch.uint8)
 
@@ -81,9 +87,14 @@ async def split(weights: Iterable[Any] | AsyncIterator[Any]) -> tuple[Policy, Na
         if name not in _HEADER:
             first.append((name, tensor))
             break
-        found[name] = tensor
-    v_GU, bank = found.get(VECTOR), found.get(BANK)
-    policy = Policy(v_GU=v_GU, bank=None if bank is None else bank.cpu().numpy().tobytes())
+        # a checkpoint engine yields views of a buffer that it uses again
+        found[name] = tensor.to("cpu", copy=True)
+    bank, base = found.get(BANK), found.get(BASE)
+    policy = Policy(
+        v_GU=found.get(VECTOR),
+        bank=None if bank is None else bank.numpy().tobytes(),
+        base_dtype=None if base is None else base.dtype,
+    )
 
     async def rest() -> NamedTensors:
         for item in first:

@@ -27,3 +27,5 @@ def test_two_replicas_elsewhere_hold_the_policy(tmp_path):
         assert row["sync/canary_base_distance"] > 20 * row["sync/canary_actor_diff"]
     # the bank came with the first sync, at the start; from then on it is factors alone
     assert steps[3]["sync/broadcast_bytes"] < 100_000
+    # sampled while the trainer trained: of the policy before
+    assert steps[3]["training/off_policy/trajectory_staleness/max"] >= 1

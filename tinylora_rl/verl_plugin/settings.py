@@ -35,10 +35,11 @@ class SyncConfig:
         rounding: "nearest", or "stochastic" (bfloat16 only), seeded by `seed`, step and name.
         seed: see rounding.
         pristine: where a vLLM worker of mode "vector" keeps its copy of the adapted base weights:
-            "device", or "host" (pinned memory; each sync reads them over the bus).
+            "device" (13 GB for a 7B in bf16, which stays there while vLLM sleeps), or "host"
+            (pinned memory; each sync reads them over the bus).
         sleep_level: of vLLM, between rollouts, where the rollout shares its GPUs with the trainer:
-            1 keeps its weights in host memory, 2 (merged only) drops them, so that every sync
-            brings all weights and not just the adapted ones.
+            1 keeps its weights in host memory (15 GB a replica for a 7B), 2 (merged only) drops
+            them, so that every sync brings all weights and not just the adapted ones.
         deadline_s: seconds within which every rollout worker must have acknowledged a sync.
         canary_every: every so many syncs, log-probs of `canary_prompt` in the rollout engine are
             compared with the actor's and the base's. 0: never.

@@ -184,6 +184,11 @@ class TinyLoraHooks(PPOTrainer):
             return {}
         if self._canary_ids is None:
             self._canary_ids = self.tokenizer.encode(self._sync.canary_prompt)
+            if len(self._canary_ids) < 2:
+                raise ValueError(
+                    f"sync.canary_prompt={self._sync.canary_prompt!r}: one token has no log-prob; "
+                    "give a longer text, or set sync.canary_every=0"
+                )
         return self.actor_rollout_wg.canary_log_probs(self._canary_ids)[0]
 
     def _canary_of_rollouts(self, actor: Mapping[str, list[float]]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Every recipe and group composes, and says what its name says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.launch.preflight import check_config
 from tinylora_rl.launch.resolvers import config_dir, register_resolvers
 from tinylora_rl.rewards import JUDGES
@@ -151,3 +153,50 @@ def test_the_evaluation_composes(composed):
             OmegaConf.resolve(config)
             assert set(config.evaluate.judges) <= set(JUDGES)
             assert config.engine.options.max_num_seqs > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sync.mode=shared"], "sync.mode='shared': choose from merged, vector, factors"),
+        (["sync=factors", "sync.rounding=stochastic"], "sync.rounding='stochastic': "),
+        (["sync=vector", "sync.sleep_level=2"], "sync.sleep_level=2: drops the base weights"),
+        (["sync=vector", "adapter=lora"], "sync.mode=vector: only a TinyLoRA adapter"),
+        (["sync.rounding=stochastic"], "set actor_rollout_ref.rollout.dtype=bfloat16"),
+        (
+            [
+                "adapter=lora",
+                "sync.rounding=stochastic",
+                "actor_rollout_ref.rollout.dtype=bfloat16",
+            ],
+            "sync.rounding=stochastic: verl merges and rounds",
+        ),
+        (
+            ["actor_rollout_ref.rollout.quantization=fp8"],
+            "rollout.quantization=fp8: what quantised weights hold cannot be proved",
+        ),
+        (
+            ["actor_rollout_ref.rollout.load_format=dummy"],
+            "rollout.load_format=dummy: a sync brings only what training changed",
+        ),
+        (["sync.canary_max_diff=0"], "sync.canary_max_diff=0: use a positive number of nats"),
+        (
+            ["placement=separate", "sync=merged"],
+            "sync.mode=merged: whole weights do not travel by checkpoint_engine.backend=tinylora",
+        ),
+    ],
+)
+def test_a_sync_that_cannot_work_is_refused_at_the_start(composed, overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_config(composed("+recipe=arithmetic_cpu", *overrides))
+
+
+def test_every_way_of_sync_passes(composed):
+    for overrides in (
+        ["sync=vector"],
+        ["sync=factors"],
+        ["sync.sleep_level=2", "actor_rollout_ref.rollout.load_format=dummy"],
+        ["placement=separate"],
+        ["placement=separate", "sync=factors"],
+    ):
+        check_config(composed("+recipe=arithmetic_cpu", *overrides))

@@ -52,23 +52,6 @@ def model_without_tokenizer(tmp_path):
         ),
         (["adapter.r=500"], "adapter.r=500: the smallest adapted weight has rank"),
         (["sync.rounding=up"], "sync.rounding='up': choose from nearest, stochastic"),
-        (["sync.mode=shared"], "sync.mode='shared': choose from merged, vector, factors"),
-        (["sync=factors", "sync.rounding=stochastic"], "mode='factors' rounds no weights"),
-        (["sync=vector", "sync.sleep_level=2"], "sync.sleep_level=2: drops the base weights"),
-        (["sync=vector", "adapter=lora"], "sync.mode=vector: only a TinyLoRA adapter"),
-        (
-            ["sync=vector", "actor_rollout_ref.rollout.quantization=fp8"],
-            "rollout.quantization=fp8: what quantised weights hold cannot be proved",
-        ),
-        (
-            ["actor_rollout_ref.rollout.load_format=dummy"],
-            "rollout.load_format=dummy: a sync brings only what training changed",
-        ),
-        (["sync.canary_max_diff=0"], "sync.canary_max_diff=0: use a positive number of nats"),
-        (
-            ["placement=separate", "sync=merged"],
-            "sync.mode=merged: whole weights do not travel by checkpoint_engine.backend=tinylora",
-        ),
         (
             ["data=gsm8k", "task.judge=boxed"],
             "task.judge=boxed: data.template=gsm8k_hash asks for an answer that it does not read",

@@ -12,3 +12,16 @@ def real_gsm8k() -> Path:
     if not folder.is_dir():
         pytest.skip("no real GSM8K: set TINYLORA_DATA to a folder with gsm8k/train.jsonl")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also what CI has no time for")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """CI has half an hour; what says much the same as a faster test waits for `pytest --slow`."""
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: run pytest --slow"))

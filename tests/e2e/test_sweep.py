@@ -92,6 +92,7 @@ def ray_cluster(tmp_path) -> Iterator[Cluster]:
             head.wait()
 
 
+@pytest.mark.slow
 def test_a_sweep_as_ray_jobs(tmp_path, ray_cluster):
     command = sweep(
         "tests.launch.sweep_app",

@@ -27,7 +27,11 @@ CONFIG = TinyLoraConfig(u=3, n_tie=5)
 NUM_STEPS = 500
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one_worker", "two_workers"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.slow), 2],
+    ids=["one_worker", "two_workers"],
+)
 def held(request, tmp_path_factory):
     """(task, what the workers told, adapter on the Hugging Face model)."""
     folder = tmp_path_factory.mktemp("hold")

@@ -162,7 +162,10 @@ def test_the_evaluation_composes(composed):
         (["sync=factors", "sync.rounding=stochastic"], "sync.rounding='stochastic': "),
         (["sync=vector", "sync.sleep_level=2"], "sync.sleep_level=2: drops the base weights"),
         (["sync=vector", "adapter=lora"], "sync.mode=vector: only a TinyLoRA adapter"),
-        (["sync.rounding=stochastic"], "set actor_rollout_ref.rollout.dtype=bfloat16"),
+        (
+            ["sync.rounding=stochastic", "actor_rollout_ref.rollout.dtype=float16"],
+            "set actor_rollout_ref.rollout.dtype=bfloat16",
+        ),
         (
             [
                 "adapter=lora",

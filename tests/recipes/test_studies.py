@@ -25,7 +25,12 @@ from tinylora_rl.launch.preflight import check_config
 from tinylora_rl.launch.sweep.study import recipes_dir
 from tinylora_rl.studies import paper
 
-STUDIES = sorted(path.parent.name for path in recipes_dir().glob("*/README.md"))
+OF_A_DEFAULT = "sync_rounding"  # no study of the paper's
+STUDIES = sorted(
+    path.parent.name
+    for path in recipes_dir().glob("*/README.md")
+    if path.parent.name != OF_A_DEFAULT
+)
 PAPERS_STUDIES = {
     "table2_math",
     "fig1_rl_size_sweep",

@@ -73,7 +73,7 @@ class SyncConfig:
             value = getattr(self, key)
             if value not in choices:
                 raise ValueError(f"{key}={value!r}: choose from {', '.join(map(str, choices))}")
-        if self.rounding == "stochastic" and self.dtype != "bfloat16":
+        if self.rounding == "stochastic" and self.dtype == "float16":
             raise ValueError(
                 "rounding='stochastic': only to bfloat16; set "
                 "actor_rollout_ref.rollout.dtype=bfloat16"

@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.serving.made import make_adapters
+from tinylora_rl.adapter import TinyLoraConfig
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Kernels of this model last microseconds: on a busy machine, threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def adapters(tmp_path_factory):
+    """Adapters of several kinds: two of one family, one of another rank, one of one linear."""
+    home = tmp_path_factory.mktemp("adapters")
+    return {
+        **make_adapters(home, ["one", "two"]),
+        **make_adapters(home, ["wide"], TinyLoraConfig(r=4, u=3, n_tie=5), first_seed=7),
+        **make_adapters(
+            home, ["narrow"], TinyLoraConfig(u=2, target_modules=("q_proj",)), first_seed=8
+        ),
+    }

@@ -20,9 +20,17 @@ def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
 
     0 done, 1 failed, 2 bad configuration, 3 environment, 75 stopped by a signal with everything
     finished until then saved. With `-m` it is the exit code of the sweep: 0 every point is
-    finished, 1 a point failed, 75 stopped. `--cfg job` prints the resolved configuration.
+    finished, 1 a point failed, 75 stopped. `--cfg job` prints the resolved configuration;
+    `dry_run=true` plans and checks, and runs no job.
     """
     register_resolvers()
+    if {"-m", "--multirun"} & set(sys.argv) and "dry_run=true" in sys.argv:
+        print(
+            "error: dry_run=true: looks at one run; give it without -m, or hydra/launcher=plan to "
+            "see what a sweep would run and cost",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_CONFIG)
     if {"--cfg", "-c"} & set(sys.argv) and "--resolve" not in sys.argv:
         sys.argv.append("--resolve")  # a configuration full of ${...} tells a person little
     outcome: list[int] = []
@@ -50,4 +58,8 @@ def _one_run(config: DictConfig, job: Callable[[DictConfig], int]) -> int:
     study = config.get("sweep")
     if study is not None:
         raise ConfigError(f"sweep={study}: a study is many runs; give -m too")
+    if config.dry_run:
+        from tinylora_rl.launch.doctor import doctor
+
+        return doctor(config)
     return job(config)

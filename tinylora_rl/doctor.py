@@ -1,0 +1,29 @@
+"""`python -m tinylora_rl.doctor [+recipe=NAME] [group=choice] [key=value]`: a run looked at first.
+
+What `train` with the same words would do (what it trains and sends, steps, tokens, hours), what it
+needs, and a table of all that is wrong with configuration, installation and machine, each with its
+mend. Nothing is started and nothing written. Exit codes: 0 nothing failed, 2 the configuration did,
+3 the machine did. `train`, `sft` and `evaluate` do the same with `dry_run=true`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from omegaconf import DictConfig
+
+from tinylora_rl.launch.verb import run_verb
+
+
+def _job(config: DictConfig) -> int:
+    raise AssertionError(f"dry_run={config.dry_run}: starts nothing")
+
+
+def main() -> None:
+    """Exits with the code of the table."""
+    sys.argv.append("dry_run=true")
+    run_verb("train", _job)
+
+
+if __name__ == "__main__":
+    main()

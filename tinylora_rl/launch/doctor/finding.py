@@ -1,0 +1,68 @@
+"""What a check found: a verdict, what it is about, and one line with the mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable
+
+from tinylora_rl.errors import EXIT_CONFIG, ConfigError, MachineError
+
+
+class Verdict(enum.StrEnum):
+    """`fail`: the run cannot work as it is. `warn`: it may, and something is not as tested."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the doctor's table.
+
+    Attributes:
+        subject: a word or two: the left column.
+        told: what is so; of a warning and a failure with the mend at its end.
+        exit_code: what the verb ends with for it; 0 unless it failed.
+    """
+
+    verdict: Verdict
+    subject: str
+    told: str
+    exit_code: int = 0
+
+
+def passed(subject: str, told: str) -> Finding:
+    return Finding(verdict=Verdict.PASS, subject=subject, told=told)
+
+
+def warned(subject: str, told: str) -> Finding:
+    return Finding(verdict=Verdict.WARN, subject=subject, told=told)
+
+
+def failed(subject: str, error: ConfigError | MachineError) -> Finding:
+    return Finding(
+        verdict=Verdict.FAIL, subject=subject, told=str(error), exit_code=error.exit_code
+    )
+
+
+def outcome(subject: str, check: Callable[[], object], told: str = "") -> Finding:
+    """Whether `check` raises one of our errors; a pass says what it returns, or `told`."""
+    try:
+        returned = check()
+    except (ConfigError, MachineError) as error:
+        return failed(subject, error)
+    return passed(subject, returned if isinstance(returned, str) else told)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 nothing failed, 2 the configuration did (whatever else), 3 the machine alone."""
+    codes = {finding.exit_code for finding in findings} - {0}
+    return EXIT_CONFIG if EXIT_CONFIG in codes else max(codes, default=0)
+
+
+def failures(subject: str, checks: Iterable[Callable[[], object]]) -> list[Finding]:
+    """The failures among `checks`; nothing of those that pass."""
+    found = (outcome(subject, check) for check in checks)
+    return [finding for finding in found if finding.verdict is Verdict.FAIL]

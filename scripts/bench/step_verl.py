@@ -1,0 +1,27 @@
+"""What stock verl lacks to train on a CPU; verl imports it as `actor_rollout_ref.model.external_lib`.
+
+The platform, and vLLM's packed weights, come with this package's plugins, which every process
+loads. Left are the two things that our worker class brings where we train: verl's own engine
+registered for the CPU, and a process group that torch accepts.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from verl.utils import distributed
+from verl.workers import engine_workers
+
+from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
+
+_initialize = distributed.initialize_global_process_group_ray
+
+
+@functools.wraps(_initialize)
+def _initialize_on_cpu(timeout_second: Any = None, backend: str | None = None) -> None:
+    # verl 0.9.1 asks for "cpu:gloo,cpu:gloo", which torch refuses
+    _initialize(timeout_second, backend or "cpu:gloo")
+
+
+engine_workers.initialize_global_process_group_ray = _initialize_on_cpu

@@ -16,6 +16,7 @@ LAYERS = {
     "vllm_plugin": 2,
     "verl_plugin": 3,
     "evaluation": 3,
+    "serving": 3,
     "launch": 4,
     "studies": 4,
     "train": 5,
@@ -23,6 +24,8 @@ LAYERS = {
     "adapters": 5,
     "report": 5,
     "sft": 5,
+    "serve": 5,
+    "doctor": 5,
 }
 FORBIDDEN = {  # third parties that a room must not know
     "adapter": {"verl", "vllm", "ray", "hydra", "omegaconf", "transformers"},
@@ -33,6 +36,7 @@ FORBIDDEN = {  # third parties that a room must not know
     "runs": {"torch", "verl", "vllm", "ray", "hydra", "omegaconf"},
     "vllm_plugin": {"verl", "ray", "hydra", "omegaconf"},
     "evaluation": {"verl", "ray", "hydra", "omegaconf"},
+    "serving": {"verl", "ray", "hydra"},
     "launch": {"vllm"},
     "evaluate": {"torch", "verl", "vllm", "ray"},
     "adapters": {"verl", "vllm", "ray"},
@@ -40,6 +44,8 @@ FORBIDDEN = {  # third parties that a room must not know
     "report": {"torch", "verl", "vllm", "ray"},
     "sft": {"torch", "verl", "vllm", "ray"},
     "train": {"torch", "verl", "vllm", "ray"},
+    "serve": {"verl", "ray", "hydra"},
+    "doctor": {"torch", "verl", "vllm", "ray"},
 }
 
 

@@ -26,7 +26,7 @@ SHARED = (
     "trainer.n_gpus_per_node",
     "trainer.project_name",
     "trainer.logger",
-    "trainer.resume_mode",
+    "trainer.resume",
     "trainer.val_before_train",
 )
 

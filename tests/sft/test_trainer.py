@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl.arithmetic import base_model_dir
@@ -20,7 +21,9 @@ from tinylora_rl.launch.ranks import run_ranks
 from tinylora_rl.launch.resolvers import config_dir, register_resolvers
 from tinylora_rl.launch.sft_checks import steps_of
 from tinylora_rl.launch.sft_data import prepare_supervised
+from tinylora_rl.runs.checkpoints import fault
 from tinylora_rl.runs.directory import read_metrics
+from tinylora_rl.runs.vector_log import read_vectors
 from tinylora_rl.verl_plugin.sft.dataset import TokenDataset
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,6 +42,10 @@ RUNS = {  # name: (run directory, overrides), in this order
     "from_middle": ("middle", ["sft.epochs=3"]),
     "until_end_of_pass": ("pass", ["sft.steps=4"]),
     "from_end_of_pass": ("pass", ["sft.epochs=3"]),
+    "asked": ("asked", ["sft.epochs=3"]),
+    "from_asked": ("asked", ["sft.epochs=3"]),
+    "signalled": ("signalled", ["sft.epochs=3"]),
+    "from_signalled": ("signalled", ["sft.epochs=3"]),
     "lora": ("lora", ["adapter=lora", *TWO_SMALL_STEPS]),
     "full": ("full", ["adapter=full", *TWO_SMALL_STEPS]),
 }
@@ -65,6 +72,8 @@ def folder(tmp_path_factory) -> Path:
             config.trainer.total_training_steps, config.trainer.total_epochs = steps, epochs
         files.append(folder / f"{name}.yaml")
         OmegaConf.save(config, files[-1])
+    (folder / "asked.ask").write_text("file")
+    (folder / "signalled.ask").write_text("signal")
     env = {"PYTHONPATH": str(REPOSITORY), "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     assert run_ranks("tests.sft.trainings", list(map(str, files)), num_ranks=1, env=env) == 0
     return folder
@@ -109,17 +118,29 @@ def test_a_pass_sees_every_row_once(folder):
     assert tokens[:4] != tokens[4:8]  # in another order
 
 
-@pytest.mark.parametrize("directory", ["middle", "pass"])
+@pytest.mark.parametrize("directory", ["middle", "pass", "asked", "signalled"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(folder, directory):
     whole = losses(folder, "whole")
     assert sorted(whole) == list(range(1, 13))  # though it was started once more when finished
     assert losses(folder, directory) == whole  # bit for bit
+    vectors = [read_vectors(folder / name / "v.jsonl") for name in ("whole", directory)]
+    assert list(vectors[0]) == list(range(1, 13))
+    assert vectors[0] == vectors[1]
+    saved = folder / directory / "checkpoints/global_step_12"
+    assert fault(saved) is None
+    v = load_file(str(saved / "adapter" / "adapter.safetensors"))["v"]
+    assert v.tolist() == vectors[1][12]
     manifests = [
         read_manifest(folder / name / "checkpoints/global_step_12/adapter")
         for name in ("whole", directory)
     ]
     assert manifests[0]["payload_sha256"] == manifests[1]["payload_sha256"]
     assert manifests[0]["provenance"]["reward"] == "sft"
+
+
+@pytest.mark.parametrize("directory", ["asked", "signalled"])
+def test_a_run_that_was_asked_to_stop_saved_the_update_that_it_had_begun(folder, directory):
+    assert fault(folder / directory / "checkpoints/global_step_1") is None  # save_freq is 2
 
 
 def test_held_out_loss_is_measured_after_each_pass(folder):

@@ -99,6 +99,44 @@ def batch_of(rank: int, world_size: int) -> TensorDict:
     return data
 
 
+def refusals(engine, take_update) -> dict[str, str]:
+    """What an update says that must not be made, when only the last rank sees why; v stays."""
+    from tinylora_rl.verl_plugin.finite import NonFiniteError
+
+    is_last = dist.get_rank() == dist.get_world_size() - 1
+    nan = float("nan")
+    v, said = engine.adapter.v, {}
+
+    def attempt(name: str) -> None:
+        before = v.detach().clone()
+        with engine.train_mode():
+            try:
+                take_update()
+            except NonFiniteError as error:
+                said[name] = str(error)
+        assert torch.equal(v.detach(), before), name
+
+    forward_step = type(engine).__mro__[1].forward_step
+
+    def bad_loss(self, *args):
+        loss, output = forward_step(self, *args)
+        return loss, {**output, "loss": nan} if is_last else output
+
+    type(engine).__mro__[1].forward_step = bad_loss
+    attempt("loss")
+    type(engine).__mro__[1].forward_step = forward_step
+
+    bad = torch.ones_like(v)
+    bad[-1] = nan
+    hook = v.register_hook(lambda gradient: gradient * bad if is_last else gradient)
+    attempt("gradient")
+    hook.remove()
+
+    engine.optimizer.state[v]["exp_avg"][0, 0] = float("inf")
+    attempt("v")
+    return said
+
+
 def main(spec: dict) -> None:
     from functools import partial
 
@@ -158,6 +196,8 @@ def main(spec: dict) -> None:
     result["reloaded_v"] = engine.adapter.v.detach().clone()
     result["undisturbed"], result["resumed"] = undisturbed, one_more()
 
+    refused = refusals(engine, lambda: engine.train_batch(batch_of(rank, world_size), loss))
+    (out / f"refused{rank}.json").write_text(json.dumps(refused))
     save_file(
         {key: value.contiguous() for key, value in result.items()},
         str(out / f"rank{rank}.safetensors"),

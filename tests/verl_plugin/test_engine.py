@@ -4,6 +4,7 @@ averaged.
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -94,6 +95,17 @@ def test_the_optimiser_holds_v_and_nothing_else(runs):
     for result in (one, *two):
         assert int(result["num_optimised"]) == count == result["v"].numel()
         assert float(result["v_norm_metric"]) == pytest.approx(float(result["v"].norm()), rel=1e-6)
+
+
+def test_what_is_not_finite_moves_v_on_no_rank_and_is_named_on_all(runs):
+    name, _, _, out = runs
+    groups = {"shared": "of all modules", "untied": "of group 13 of 14"}[name]
+    for folder, rank in (("one", 0), ("two", 0), ("two", 1)):
+        refused = json.loads((out / folder / f"refused{rank}.json").read_text())
+        assert re.match(r"update 4: the loss of \d+ micro-batches is not finite", refused["loss"])
+        assert f"update 4: the gradient {groups} is not finite" in refused["gradient"]
+        first = {"shared": "of all modules", "untied": "of group 0 of 14"}[name]
+        assert f"update 4: would make v {first} not finite" in refused["v"]
 
 
 def test_merged_weights_are_base_plus_a_float64_reference(runs, base_model):

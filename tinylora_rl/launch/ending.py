@@ -27,10 +27,29 @@ def exit_code_of(work: Callable[[], int]) -> int:
         return EXIT_SIGNAL
 
 
-def stop_on_signals() -> None:
-    """SIGTERM and SIGINT raise KeyboardInterrupt in the main thread."""
+def stop_on_signals(ask: Callable[[str], None] | None = None) -> None:
+    """SIGTERM and SIGINT raise KeyboardInterrupt in the main thread, and so does SIGUSR1.
+
+    A cluster kills seconds after SIGTERM, when a step may take minutes: there is no time to finish
+    one. SIGUSR1 is what it sends, when asked to, in good time.
+
+    Args:
+        ask: what SIGUSR1 does instead, with its name: ask the work to end when it can end well.
+    """
+
+    def asked(signum: int, frame: FrameType | None) -> None:
+        del frame
+        assert ask is not None
+        ask(signal.Signals(signum).name)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    signal.signal(signal.SIGUSR1, _stop if ask is None else asked)
+
+
+def end_now() -> None:
+    """From any thread: this process is stopped as by a signal."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -16,26 +17,34 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tinylora_rl.artifact import MANIFEST, Provenance, read_manifest
 from tinylora_rl.artifact.manifest import restated
 from tinylora_rl.atomic import replacing_directory, write_bytes, write_json, write_text
-from tinylora_rl.errors import EXIT_FAILED, ConfigError
+from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
 from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
 from tinylora_rl.launch.base_model import local_base_model
+from tinylora_rl.launch.ending import end_now, stop_on_signals
 from tinylora_rl.launch.preflight import check_config, check_model, check_tracking
 from tinylora_rl.launch.ranks import run_ranks
+from tinylora_rl.launch.resume import Beginning, choose_beginning
+from tinylora_rl.launch.run_checks import check_run
 from tinylora_rl.launch.sft_checks import check_devices, check_overrides, check_sft, steps_of
 from tinylora_rl.launch.sft_data import Supervised, prepare_supervised
 from tinylora_rl.launch.sft_evaluation import TRAINED, HeldOut, Trained
 from tinylora_rl.launch.sft_figure import draw_loss, loss_lines
+from tinylora_rl.launch.tracking import track_offline_if_unreachable
+from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, exit_noise_to, held_out, library_noise_to
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, read_metrics
 from tinylora_rl.runs.samples_page import write_samples_page
 from tinylora_rl.runs.status import RecordedRun, last_step
+from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.summary import closing_summary
+from tinylora_rl.runs.time_limit import TimeLimit
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
 RANK_MODULE = "tinylora_rl.verl_plugin.sft.rank"
 NOT_READ = ("algorithm", "critic", "distillation", "model_engine", "ray_kwargs", "transfer_queue")
 MODEL_DIR = "model"
+ERROR = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w+Error: .*)$", re.MULTILINE)
 PROVENANCE = "provenance.json"  # in folders of PEFT and Hugging Face, which have no place for it
 
 
@@ -43,26 +52,34 @@ def sft(config: DictConfig) -> int:
     """Checks, prepares, trains and evaluates; what is done already is not done again.
 
     Returns:
-        The exit code: 0 done, 1 the run failed.
+        The exit code: 0 done, 1 the run failed, 75 it was asked to stop, and did after an update.
 
     Raises:
         ConfigError, MachineError: before anything expensive was started.
-        KeyboardInterrupt: on SIGTERM and SIGINT, with the summary printed.
+        KeyboardInterrupt: on SIGTERM and SIGINT, with the summary printed; the update in progress
+            is finished and saved, if that takes no longer than `ranks.GRACE_S`.
     """
     start_s = time.monotonic()
     check_overrides(HydraConfig.get().overrides.task)
     adapter = check_config(config)
     check_sft(config)
+    check_run(config)
     check_tracking(config)
     config.run.dir = str(Path(config.run.dir).expanduser().resolve())
     for key, value in config.engine.env.items():
         os.environ.setdefault(key, str(value))
     run = RunDirectory(Path(config.run.dir))
+    stop = StopFile(run.path)
     with exclusive(run.path), RecordedRun(run.path, config.verb) as record:
+        beginning = choose_beginning(config, adapter)
+        stop.clear()
         print(f"run directory     {run.path}", flush=True)
         exit_noise_to(run.log)
         try:
-            with library_noise_to(run.log) as console:
+            with (
+                library_noise_to(run.log) as console,
+                TimeLimit(config.run.time_limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
+            ):
                 check_devices(config)
                 base, tokenizer = local_base_model(config.base_model.path)
                 trained = check_model(config, adapter)
@@ -73,18 +90,23 @@ def sft(config: DictConfig) -> int:
                 _check_progress(run, steps)
                 record.expect(steps)
                 write_text(run.config, OmegaConf.to_yaml(_read_part(config), resolve=True))
-                for line in _opening(config, trained, data):
+                opening = _opening(config, trained, data)
+                opening += track_offline_if_unreachable(config, run.path)
+                for line in (*opening, *beginning.lines):
                     print(line, file=console)
+                    print(line)  # into the log, too
                 seconds = time.monotonic() - start_s
                 print(f"checked in        {seconds:.0f} s; starting verl ...", file=console)
-                code = _train(config, run, console)
+                code = _train(config, run, stop, beginning, console)
                 if code == 0 and config.sft.evaluate:
+                    stop_on_signals()  # items are kept one by one: nothing to wait for
                     _evaluate(config, run, console, base, tokenizer, data)
                 record.exit_code = code
                 return code
         finally:
             _illustrate(run, config)
-            for line in [*loss_lines(run.metrics), *closing_summary(run)]:
+            lines = [*loss_lines(run.metrics), *closing_summary(run)]
+            for line in lines + (kept(run.checkpoints) if record.exit_code else []):
                 print(line)
 
 
@@ -97,23 +119,41 @@ def _check_progress(run: RunDirectory, steps: int) -> None:
         )
 
 
-def _train(config: DictConfig, run: RunDirectory, console: TextIO) -> int:
+def _train(
+    config: DictConfig, run: RunDirectory, stop: StopFile, beginning: Beginning, console: TextIO
+) -> int:
+    stop_on_signals(stop.ask)
+    arguments = [str(run.config), str(os.getpid())]
+    arguments += [str(beginning.checkpoint)] if beginning.checkpoint else []
     runtime = config.ray_kwargs.ray_init.get("runtime_env") or {}  # the platform's, for workers
     with ProgressLines(run.metrics, console, config.trainer.total_training_steps):
         code = run_ranks(
             RANK_MODULE,
-            [str(run.config), str(os.getpid())],
+            arguments,
             num_ranks=config.trainer.n_gpus_per_node,
             env={
                 "WANDB_DIR": str(run.path),
                 **{key: str(value) for key, value in (runtime.get("env_vars") or {}).items()},
             },
         )
+    if code == EXIT_SIGNAL:
+        print(f"stopped after an update: {stop.reason}", file=console)
+        return EXIT_SIGNAL
     if code:
-        print(f"the run failed with code {code}; the whole story is in {run.log}", file=console)
+        print(
+            f"the run failed: {_last_error(run.log) or f'a rank ended with code {code}'}\n"
+            f"the whole story is in {run.log}",
+            file=console,
+        )
         return EXIT_FAILED
     _publish(config, run)
     return 0
+
+
+def _last_error(log: Path) -> str | None:
+    """The last line of the last error in the log, where a rank's traceback ends."""
+    found = ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return found[-1] if found else None
 
 
 def _publish(config: DictConfig, run: RunDirectory) -> None:

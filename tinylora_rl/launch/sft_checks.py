@@ -52,7 +52,7 @@ READ = (
     "trainer.n_gpus_per_node",
     "trainer.default_local_dir",
     "trainer.val_before_train",
-    "trainer.resume_",
+    "trainer.resume",
 )
 """Beginnings of the keys that a supervised run reads. A recipe may set others, for `train`."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.atomic import write_text
-from tinylora_rl.errors import EXIT_FAILED
+from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
 from tinylora_rl.launch.cost import total_steps
 from tinylora_rl.launch.datasets import prepare_datasets
-from tinylora_rl.launch.ending import stop_on_signals
+from tinylora_rl.launch.ending import end_now, stop_on_signals
 from tinylora_rl.launch.preflight import (
     check_config,
     check_machine,
@@ -22,12 +23,20 @@ from tinylora_rl.launch.preflight import (
     check_tracking,
     check_verl,
 )
+from tinylora_rl.launch.resume import begin_at, choose_beginning
+from tinylora_rl.launch.run_checks import check_run
+from tinylora_rl.launch.tracking import track_offline_if_unreachable
+from tinylora_rl.launch.watchdog import Watchdog
+from tinylora_rl.launch.workers import forked_workers, start_with
+from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.figure import draw_reward
 from tinylora_rl.runs.samples_page import records_from_validation, write_samples_page
 from tinylora_rl.runs.status import RecordedRun
+from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.summary import closing_summary
+from tinylora_rl.runs.time_limit import TimeLimit
 from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
 
@@ -35,7 +44,7 @@ def train(config: DictConfig) -> int:
     """Checks, prepares and trains.
 
     Returns:
-        The exit code: 0 done, 1 the run failed.
+        The exit code: 0 done, 1 the run failed, 75 it was asked to stop, and did after a step.
 
     Raises:
         ConfigError, MachineError: before anything expensive was started.
@@ -43,32 +52,48 @@ def train(config: DictConfig) -> int:
     """
     start_s = time.monotonic()
     adapter = check_config(config)
+    check_run(config)
     check_tracking(config)
     # absolute, because Ray's workers may stand elsewhere
     config.run.dir = str(Path(config.run.dir).expanduser().resolve())
     run = RunDirectory(Path(config.run.dir))
+    stop = StopFile(run.path)
     with exclusive(run.path), RecordedRun(run.path, config.verb) as recorded:
+        beginning = choose_beginning(config, adapter)
+        stop.clear()
         num_train, num_test = prepare_datasets(config)
         recorded.expect(total_steps(config, num_train))
         print(f"run directory     {run.path}", flush=True)
         try:
-            with library_noise_to(run.log) as console:
+            with (
+                library_noise_to(run.log) as console,
+                TimeLimit(config.run.time_limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
+                forked_workers(config) as py_executable,
+            ):
                 check_machine(config)
                 check_slots(config)
                 trained = check_model(config, adapter)
                 OmegaConf.resolve(config)
                 check_verl(config)
                 write_text(run.config, OmegaConf.to_yaml(config))
-                for line in _opening(config, trained, num_train, num_test):
+                opening = _opening(config, trained, num_train, num_test)
+                opening += track_offline_if_unreachable(config, run.path)
+                begin_at(config, beginning.checkpoint)
+                start_with(config, py_executable)
+                for line in (*opening, *beginning.lines):
                     print(line, file=console)
-                recorded.exit_code = _train(config, run, console, start_s)
+                    print(line)  # into the log, too
+                recorded.exit_code = _train(config, run, stop, console, start_s)
         finally:
-            for line in closing_summary(run):
+            early = kept(run.checkpoints) if recorded.exit_code else []
+            for line in (*closing_summary(run), *early):
                 print(line)
     return recorded.exit_code
 
 
-def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: float) -> int:
+def _train(
+    config: DictConfig, run: RunDirectory, stop: StopFile, console: TextIO, start_s: float
+) -> int:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
@@ -78,18 +103,22 @@ def _train(config: DictConfig, run: RunDirectory, console: TextIO, start_s: floa
     os.environ.setdefault("WANDB_DIR", str(run.path))
     seconds = time.monotonic() - start_s
     print(f"checked in        {seconds:.0f} s; starting Ray, actor and vLLM ...", file=console)
+    watchdog = Watchdog()
     try:
-        with ProgressLines(run.metrics, console, config.trainer.total_training_steps):
-            run_ppo(config, task_runner_class=_AfterRayInit(TinyLoraTaskRunner))
+        with ProgressLines(run.metrics, console, config.trainer.total_training_steps), watchdog:
+            run_ppo(config, task_runner_class=_AfterRayInit(TinyLoraTaskRunner, stop.ask, watchdog))
     except ray.exceptions.RayError as error:
         print(
-            f"the run failed: {_cause(error)}\nthe whole story is in {run.log}",
+            f"the run failed: {watchdog.found or _cause(error)}\nthe whole story is in {run.log}",
             file=console,
         )
         return EXIT_FAILED
     finally:
         ray.shutdown()
         _illustrate(run, config)
+    if stop.stopped_after_step is not None:
+        print(f"stopped after step {stop.stopped_after_step}: {stop.reason}", file=console)
+        return EXIT_SIGNAL
     return 0
 
 
@@ -137,21 +166,23 @@ def _sync(config: DictConfig) -> str:
 
 
 class _AfterRayInit:
-    """An actor class whose creation takes the signals back first.
+    """An actor class whose creation takes the signals back first, and is watched afterwards.
 
     `ray.init`, which verl's `run_ppo` calls, puts its own handlers in place of ours, and its core
     aborts on SIGTERM. Creating the task runner is what `run_ppo` does next.
     """
 
-    def __init__(self, actor_class: Any) -> None:
+    def __init__(self, actor_class: Any, ask: Callable[[str], None], watchdog: Watchdog) -> None:
         self._actor_class = actor_class
+        self._ask = ask
+        self._watchdog = watchdog
 
     def options(self, **options: Any) -> _AfterRayInit:
-        return _AfterRayInit(self._actor_class.options(**options))
+        return _AfterRayInit(self._actor_class.options(**options), self._ask, self._watchdog)
 
     def remote(self) -> Any:
-        stop_on_signals()
-        return self._actor_class.remote()
+        stop_on_signals(self._ask)
+        return self._watchdog.watch(self._actor_class.remote())
 
 
 def _cause(error: BaseException) -> str:

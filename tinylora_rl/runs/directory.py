@@ -6,12 +6,12 @@ import dataclasses
 import fcntl
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tinylora_rl.atomic import append_line
 from tinylora_rl.errors import ConfigError
 
 
@@ -28,6 +28,10 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def vectors(self) -> Path:
+        return self.path / "v.jsonl"
 
     @property
     def log(self) -> Path:
@@ -87,13 +91,7 @@ class MetricsFile:
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
         row = {"step": int(step), **{key: _number(value) for key, value in data.items()}}
-        line = json.dumps(row, allow_nan=False) + "\n"
-        # One write of one line: a killed run leaves whole lines, and at most one torn at the end.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        append_line(self._path, json.dumps(row, allow_nan=False), durable=True)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tinylora_rl.atomic import read_json, write_json
+from tinylora_rl.atomic import DiskFullError, read_json, write_json
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
 from tinylora_rl.runs.directory import RunDirectory, read_metrics
 
@@ -110,7 +111,10 @@ class RecordedRun:
             self.exit_code = EXIT_SIGNAL
         elif error is not None:
             self.exit_code = getattr(error, "exit_code", EXIT_FAILED)
-        self._write(state=self._outcome(), exit_code=self.exit_code, ended=_now())
+        try:
+            self._write(state=self._outcome(), exit_code=self.exit_code, ended=_now())
+        except DiskFullError as full:  # the run's own end says more; "running" counts as unfinished
+            print(f"{STATUS_FILE} not written: {full}", file=sys.stderr)
 
     def _outcome(self) -> State:
         if self.exit_code == 0:

@@ -43,6 +43,7 @@ def closing_summary(run: RunDirectory) -> list[str]:
         ("metrics", run.metrics),
         ("figure", run.figure),
         ("responses", run.samples_page),
+        ("v of each step", run.vectors),
         ("checkpoints", run.checkpoints),
         ("log", run.log),
     ):

@@ -1,8 +1,7 @@
 """What it takes to go on as if nothing had happened, in kilobytes.
 
 That is v, optimiser, scheduler and generators. verl saves the position in the data beside it
-(`data.pt`) and, last of all, the tracker file that names the newest step, so that a killed run
-resumes from its last complete checkpoint. The base is never saved.
+(`data.pt`); the whole counts once it has a manifest (`runs.checkpoints`). The base is never saved.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
 from verl.utils.device import get_device_name, get_torch_device
 
@@ -62,6 +61,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
 
         Raises:
             ValueError: `hdfs_path` is given.
+            DiskFullError: there was no room for it.
         """
         if hdfs_path is not None:
             raise ValueError(
@@ -77,7 +77,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 }
                 for rank, state in enumerate(rng_states):
                     tensors |= {f"rng.{rank}.{key}": value for key, value in state.items()}
-                save_file(tensors, str(fresh / STATE))
+                # written by Python, whose error tells that the disk is full
+                (fresh / STATE).write_bytes(save(tensors))
                 (fresh / SCHEDULER).write_text(json.dumps(self._scheduler_state()))
                 artifact.save(
                     self.adapter,
@@ -112,7 +113,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         except (OSError, SafetensorError, ValueError) as error:
             raise ValueError(
                 f"{path}: damaged ({error}); resume from an earlier step with "
-                "trainer.resume_mode=resume_path trainer.resume_from_path=DIR"
+                "trainer.resume=.../global_step_N"
             ) from error
         rng_state = {
             key.removeprefix(f"rng.{self.rank}."): value

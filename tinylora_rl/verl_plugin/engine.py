@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -37,6 +38,12 @@ from tinylora_rl.adapter import (
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.artifact.checkpoint import checkpoint_folder, revision_of
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
+from tinylora_rl.verl_plugin.finite import (
+    NonFiniteError,
+    check_gradient,
+    check_loss,
+    check_vector,
+)
 from tinylora_rl.verl_plugin.settings import (
     MODEL_TYPE,
     adapter_config,
@@ -66,6 +73,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     survival: Survival
     policy_version: int | None = None
     sends_bank: bool = True
+    _num_bad_losses = 0  # micro-batches of this update
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -155,16 +163,28 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     # -- one step ---------------------------------------------------------------------------------
 
     def train_batch(self, data: Any, loss_function: Any) -> Any:
+        self._num_bad_losses = 0
         outputs = super().train_batch(data, loss_function)
         if self.is_mp_src_rank_with_outputs():
             outputs["metrics"].update(self._metrics())
         return outputs
 
+    def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
+        loss, output = super().forward_step(micro_batch, loss_function, forward_only)
+        # told at the end of the update: a rank that raised here would leave the others waiting
+        if not forward_only and not math.isfinite(output["loss"]):
+            self._num_bad_losses += 1
+        return loss, output
+
     def optimizer_step(self) -> float:
         """v moved by one step of the optimiser, by the same amount on all ranks.
 
         Returns:
-            The norm of the averaged gradient before clipping. Where it is not finite, v stays.
+            The norm of the averaged gradient before clipping.
+
+        Raises:
+            NonFiniteError: on all ranks alike, when the loss of one, the gradient or the moved v is
+                not finite; v is then what it was.
         """
         v = self.adapter.v
         if v.grad is None:
@@ -175,13 +195,20 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         before_GU = v.detach().clone()
         gradient = v.grad.to(torch.float32)
         dist.all_reduce(gradient, op=dist.ReduceOp.SUM)
+        num_bad_losses = torch.tensor(self._num_bad_losses, device=gradient.device)
+        dist.all_reduce(num_bad_losses, op=dist.ReduceOp.SUM)
         v.grad.copy_(gradient / dist.get_world_size())
+        update = self.lr_scheduler.last_epoch + 1  # the scheduler counts them, over resumes too
+        check_loss(int(num_bad_losses), update)
+        gradient_GU = v.grad.clone()  # clipping a gradient that overflows leaves nothing to name
         grad_norm = torch.nn.utils.clip_grad_norm_([v], max_norm=self.optimizer_config.clip_grad)
-        if torch.isfinite(grad_norm):
-            self.optimizer.step()
-        else:
-            logger.warning("the gradient of v is not finite (%s): step skipped", float(grad_norm))
-            self.optimizer.zero_grad()
+        check_gradient(gradient_GU, grad_norm, update)
+        self.optimizer.step()
+        try:
+            check_vector(v.detach(), update)
+        except NonFiniteError:
+            v.data.copy_(before_GU)
+            raise
         self._step_GU = v.detach() - before_GU
         return float(grad_norm)
 

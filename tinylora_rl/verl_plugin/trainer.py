@@ -1,40 +1,30 @@
 """verl's GRPO trainers, with what a TinyLoRA run needs around each step.
 
 The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync
-with a deadline and an answer, metrics, and the adapter beside the newest checkpoint.
+with a deadline and an answer, refusals of what is not finite, and metrics.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
+import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1
-from verl.trainer.ppo.v1 import PPOTrainer, PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.utils import tensordict_utils as tu
-from verl.utils.checkpoint.checkpoint_manager import get_checkpoint_tracker_filename
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from tinylora_rl.artifact import MANIFEST, read_manifest
-from tinylora_rl.artifact.manifest import restated
-from tinylora_rl.atomic import replacing_directory, write_text
-from tinylora_rl.runs.directory import MetricsFile, RunDirectory
-from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
-from tinylora_rl.verl_plugin.reward_metrics import (
-    graded_samples,
-    reward_metrics,
-    telling_metrics,
-)
+from tinylora_rl.verl_plugin.finite import check_norm, check_rewards
+from tinylora_rl.verl_plugin.kept_steps import KeptSteps
+from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
 from tinylora_rl.verl_plugin.settings import (
-    MODEL_TYPE,
     SEPARATE_TRAINER_MODE,
     SYNC_MODES,
     TRAINER_MODE,
@@ -43,14 +33,13 @@ from tinylora_rl.verl_plugin.settings import (
 from tinylora_rl.verl_plugin.sync.canary import canary_metrics
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.proof import Claim
+from tinylora_rl.verl_plugin.watched_rollout import watched
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
-
-logger = logging.getLogger(__name__)
 
 DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
 
 
-class TinyLoraHooks(PPOTrainer):
+class TinyLoraHooks(KeptSteps):
     """Around the steps of any of verl's trainers.
 
     Attributes:
@@ -62,9 +51,7 @@ class TinyLoraHooks(PPOTrainer):
     def __init__(self, config: DictConfig) -> None:
         with open_dict(config):
             config.trainer.v1.trainer_mode = self.verl_mode
-        self._run = RunDirectory(Path(config.run.dir))
         self._num_fetched = 0
-        self._saved_step: int | None = None
         self._sync = sync_config(config.actor_rollout_ref.model.lora)
         self._num_syncs = 0
         self._synced_version: int | None = None
@@ -83,7 +70,7 @@ class TinyLoraHooks(PPOTrainer):
         buffer = super()._build_replay_buffer()
         # verl looks every 2 s whether a rollout is complete: longer than a small rollout takes.
         buffer.poll_interval = self.config.run.poll_interval_s
-        return buffer
+        return watched(buffer, self.config.run.rollout_deadline_s)
 
     # -- a fixed order of samples ------------------------------------------------------------------
 
@@ -205,21 +192,19 @@ class TinyLoraHooks(PPOTrainer):
             policy_version=self.global_steps,
         )
 
-    # -- metrics ----------------------------------------------------------------------------------
+    # -- what is not finite, and metrics -----------------------------------------------------------
 
-    def on_validate_begin(self) -> None:
-        self._open_metrics_file()
-        super().on_validate_begin()
-
-    def on_train_begin(self) -> None:
-        self._open_metrics_file()
-        super().on_train_begin()
-
-    def _open_metrics_file(self) -> None:
-        self.logger.logger.setdefault("metrics.jsonl", MetricsFile(self._run.metrics))
+    def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        scores = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores"]
+        )["rm_scores"]
+        rewards = [float(score_T.sum()) for score_T in scores]
+        check_rewards(zip(batch.keys, rewards, strict=True), self.global_steps)
+        return super()._compute_advantage(batch, metrics)
 
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         batch = super()._update_actor(batch, metrics)
+        check_norm(float(metrics["actor/grad_norm"]), self.global_steps)
         for key in [key for key in metrics if key.startswith(("actor/tinylora/", "actor/signal/"))]:
             metrics[key.removeprefix("actor/")] = metrics.pop(key)
         return batch
@@ -229,34 +214,7 @@ class TinyLoraHooks(PPOTrainer):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         metrics.update(reward_metrics(graded_samples(batch)))
-        is_tinylora = self.config.actor_rollout_ref.model.model_type == MODEL_TYPE
-        if is_tinylora and self._saved_step == global_steps:
-            self._publish_adapter(metrics)
-
-    # -- checkpoints -------------------------------------------------------------------------------
-
-    def _load_checkpoint(self) -> None:
-        if self.config.trainer.resume_mode == "auto":
-            repair_tracker(Path(self.config.trainer.default_local_dir))
-        super()._load_checkpoint()
-
-    def _save_checkpoint(self) -> None:
-        super()._save_checkpoint()
-        self._saved_step = self.global_steps
-
-    def _publish_adapter(self, metrics: Mapping[str, Any]) -> None:
-        """`adapter/` of the run is the newest checkpoint's, and states how good it is."""
-        newest = (
-            Path(self.config.trainer.default_local_dir)
-            / f"global_step_{self.global_steps}"
-            / "actor"
-            / ADAPTER_DIR
-        )
-        with replacing_directory(self._run.adapter) as fresh:
-            shutil.copytree(newest, fresh, dirs_exist_ok=True)
-            (fresh / MANIFEST).write_bytes(
-                restated(read_manifest(newest), {"metrics": telling_metrics(metrics)})
-            )
+        self._publish_adapter(metrics)
 
 
 def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -325,32 +283,6 @@ class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 
 TinyLoraTaskRunner = ray.remote(_TinyLoraTaskRunner)
-
-
-def repair_tracker(checkpoints: Path) -> None:
-    """The file that names the newest step names one, if there is a complete checkpoint.
-
-    Why: verl 0.9.1 writes it in place (trainer_base._save_checkpoint), so a run killed in that
-    moment leaves it empty and cannot be resumed. Remove when verl replaces it atomically.
-    """
-    tracker = Path(get_checkpoint_tracker_filename(str(checkpoints)))
-    if not tracker.exists() or tracker.read_text().strip().isdigit():
-        return
-    complete = [
-        int(folder.name.removeprefix("global_step_"))
-        for folder in checkpoints.glob("global_step_*")
-        # verl writes data.pt last; of a TinyLoRA actor the adapter's manifest is
-        if (folder / "data.pt").exists()
-        and (
-            (folder / "actor" / ADAPTER_DIR / MANIFEST).exists()
-            or not (folder / "actor" / ADAPTER_DIR).exists()
-        )
-    ]
-    logger.warning("%s was torn; complete checkpoints: %s", tracker, sorted(complete))
-    if complete:
-        write_text(tracker, str(max(complete)))
-    else:
-        tracker.unlink()
 
 
 def _sample_key(key: str) -> tuple[str, int, int]:

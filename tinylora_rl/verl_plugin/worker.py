@@ -81,6 +81,15 @@ class TinyLoraWorker(DetachActorWorker):
         with engine.disable_adapter():
             return {"policy": policy, "base": engine.token_log_probs(token_ids)}
 
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def vector(self) -> list[list[float]]:
+        """v, a row for each group; equal on all ranks.
+
+        Empty where verl's own engine trains.
+        """
+        engine = self.actor.engine
+        return engine.adapter.v.detach().tolist() if isinstance(engine, TinyLoraEngine) else []
+
     # verl keeps whole models for the log-probs of an older policy; v is what differs between them
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)

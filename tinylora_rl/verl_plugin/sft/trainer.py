@@ -2,12 +2,15 @@
 
 The loss and the loop are verl's, untouched: mean cross-entropy of the target tokens of a batch.
 Overridden are the parts that it builds: the engine, a data order that depends on the seed and is
-found again after a kill, and tracking.
+found again after a kill, checkpoints that have a manifest, and tracking; and it ends between two
+updates when it is asked to.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from verl.trainer import sft_trainer
@@ -18,14 +21,24 @@ from verl.workers.utils.losses import sft_loss
 
 from tinylora_rl.verl_plugin import engine as _engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin.sft.kept_updates import SealingHandler, StopWish
 from tinylora_rl.verl_plugin.sft.tracking import RunTracking
 
 
 class TinyLoraSFTTrainer(sft_trainer.SFTTrainer):
-    """One rank; `config` is `settings.trainer_config`'s."""
+    """One rank; `config` is `settings.trainer_config`'s.
+
+    Attributes:
+        stopped: whether `fit` ended before its last step, because it was asked to.
+    """
+
+    total_training_steps: int
 
     def __init__(self, config: DictConfig) -> None:
+        self._wish = StopWish(Path(config.run.dir))
+        self.stopped = False
         super().__init__(config)
+        self._num_updates = self.resume_global_step  # begun
         if self.resume_global_step and self.resume_global_step % self.steps_per_epoch == 0:
             # verl 0.9.1 goes on with the next epoch and with a loader that stands at the end of the
             # last: that epoch has no batches, and the run ends before its last step. Remove when
@@ -62,9 +75,23 @@ class TinyLoraSFTTrainer(sft_trainer.SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.seed = self.config.data.seed  # verl leaves it at 0
 
+    def _build_ckpt_handler(self) -> None:
+        sft_trainer.CheckpointHandler = SealingHandler  # verl makes its own, and offers no seam
+        super()._build_ckpt_handler()
+
+    def _get_batch_seqlens(self, data: Any) -> Any:
+        """verl's, with which all ranks begin an update, and look whether it shall be the last."""
+        self._num_updates += 1
+        if self._num_updates < self.total_training_steps and self._wish.agreed():
+            self.total_training_steps = self._num_updates
+            self.stopped = True
+        return super()._get_batch_seqlens(data=data)
+
     def fit(self) -> None:
         if self.resume_global_step >= self.total_training_steps:
             return  # verl would make one more update
         # verl makes its Tracking inside fit() and offers no other seam
-        sft_trainer.Tracking = RunTracking
+        sft_trainer.Tracking = partial(
+            RunTracking, engine=self.engine, last_step=self.resume_global_step
+        )
         super().fit()

@@ -1,0 +1,85 @@
+"""A run does not wait for a worker that is dead.
+
+verl waits for its actors' messages in places where no message is an answer too: on TransferQueue's
+sockets, and for a rank whose peer is gone. Ray knows when an actor's process or node has died; this
+asks it, and ends the run with the actor's name.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+POLL_S = 1.0
+GRACE_S = 20.0  # in which the run may end with an error of its own, which says more
+
+
+class Watchdog:
+    """Watches the actors of this process's Ray job from a thread, inside the block.
+
+    Attributes:
+        found: the dead actor in one line; None while all live.
+    """
+
+    def __init__(self) -> None:
+        self.found: str | None = None
+        self._runner: Any = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def watch(self, runner: Any) -> Any:
+        """From now on, and if one dies, the actor `runner` (which is returned) is killed too."""
+        self._runner = runner
+        self._thread.start()
+        return runner
+
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        import ray
+
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(GRACE_S)  # it may be asking a Ray that is gone
+        if kind is not None and issubclass(kind, ray.exceptions.RayError) and self.found is None:
+            # a death may be told to the trainer before it is asked for here; or nobody is left to
+            # ask, and the error says so
+            with suppress(ray.exceptions.RayError):
+                self.found = dead_actor()
+
+    def _watch(self) -> None:
+        import ray
+
+        while not self._over.wait(POLL_S):
+            self.found = dead_actor()
+            if self.found is not None:
+                if not self._over.wait(GRACE_S):
+                    ray.kill(self._runner)
+                return
+
+
+def dead_actor() -> str | None:
+    """An actor of this Ray job that ended without being told to, and why; None where none did."""
+    import ray
+    from ray._private.state import actors  # the public `ray.util.state` needs Ray's dashboard
+    from ray.core.generated.common_pb2 import ActorDiedErrorContext
+
+    unexpected = (ActorDiedErrorContext.WORKER_DIED, ActorDiedErrorContext.NODE_DIED)
+    job = ray.get_runtime_context().get_job_id()
+    for actor in actors().values():
+        if actor["State"] != "DEAD" or actor["JobID"] != job:
+            continue
+        cause = actor["DeathCause"]
+        context = cause.WhichOneof("context")
+        died = cause.actor_died_error_context
+        if context == "oom_context":
+            reason = "Ray killed it for want of memory"
+        elif context == "actor_died_error_context" and died.reason in unexpected:
+            reason = died.error_message.partition(" Some common causes")[0]
+        else:
+            continue
+        name = actor["ActorClassName"].rpartition(".")[2]
+        return f"{name} (process {actor['Pid']} on {actor['Address']['IPAddress']}) died: {reason}"
+    return None

@@ -1,0 +1,120 @@
+"""Which checkpoints of a run can be trusted: those whose manifest says so.
+
+`manifest.json` of a folder `global_step_N` is written after everything else in it and everything
+else about the step, and tells size and sha256 of every file. A folder without one belongs to a step
+that a kill interrupted; one whose files are not what the manifest says was damaged afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from tinylora_rl.atomic import naming_full_disk, read_json, sync, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What `newest_good` found.
+
+    Attributes:
+        folder: the newest checkpoint that is whole; None where none is.
+        faults: {newer folder: what is wrong with it}, newest first.
+        num_sealed: how many of those have a manifest: once whole, and damaged since.
+    """
+
+    folder: Path | None
+    faults: dict[Path, str]
+    num_sealed: int
+
+
+def step_of(folder: Path) -> int | None:
+    """N of a path `.../global_step_N`."""
+    match = re.fullmatch(r"global_step_(\d+)", folder.name)
+    return int(match[1]) if match else None
+
+
+def step_folders(checkpoints: Path) -> list[Path]:
+    """The folders of steps in `checkpoints`, newest first, whole or not."""
+    folders = [
+        folder for folder in checkpoints.glob("global_step_*") if step_of(folder) is not None
+    ]
+    return sorted(folders, key=lambda folder: step_of(folder) or 0, reverse=True)
+
+
+def seal(folder: Path) -> None:
+    """Everything in `folder` is on the disk, and its manifest, which now exists, says what it is.
+
+    Raises:
+        DiskFullError: there was no room for the manifest, which does not exist then.
+    """
+    files = {}
+    with naming_full_disk(folder):
+        for path in sorted(folder.rglob("*")):
+            sync(path)
+            if path.is_file():
+                name = path.relative_to(folder).as_posix()
+                files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        sync(folder)
+        sync(folder.parent)
+    write_json(folder / MANIFEST, {"format": FORMAT, "step": step_of(folder), "files": files})
+
+
+def discard(folder: Path) -> None:
+    """`folder` does not exist; killed in between, it is one that nobody trusts."""
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        manifest.unlink()
+        sync(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def fault(folder: Path) -> str | None:
+    """Why the checkpoint in `folder` cannot be trusted; None where it can. Reads every file."""
+    if not (folder / MANIFEST).exists():
+        return f"was not finished (no {MANIFEST})"
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None or manifest.get("format") != FORMAT or not manifest.get("files"):
+        return f"is damaged ({MANIFEST} is no manifest of format {FORMAT})"
+    for name, stated in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"is damaged ({name} is missing)"
+        if path.stat().st_size != stated["bytes"]:
+            return f"is damaged ({name} has {path.stat().st_size} bytes, not {stated['bytes']})"
+        if _sha256(path) != stated["sha256"]:
+            return f"is damaged ({name} has another sha256)"
+    return None
+
+
+def newest_good(checkpoints: Path) -> Found:
+    """The newest checkpoint in `checkpoints` that is whole, and what is wrong with newer ones."""
+    faults: dict[Path, str] = {}
+    num_sealed = 0
+    for folder in step_folders(checkpoints):
+        reason = fault(folder)
+        if reason is None:
+            return Found(folder, faults, num_sealed)
+        faults[folder] = reason
+        num_sealed += (folder / MANIFEST).exists()
+    return Found(None, faults, num_sealed)
+
+
+def kept(checkpoints: Path) -> list[str]:
+    """A line on what a run that ended early has kept, if it has; the files are not verified."""
+    for folder in step_folders(checkpoints):
+        if (folder / MANIFEST).exists():
+            step = step_of(folder)
+            return [f"kept              all up to step {step}; the same command goes on from there"]
+    return []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,82 @@
+"""A wall-clock limit: a run stops at the boundary of a step, before a cluster would stop it.
+
+A step is begun if the slowest one so far would still fit. One that then takes too long is ended
+with the run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tinylora_rl.runs.directory import read_metrics
+
+ENDING_S = 20.0  # from the end of the last step to the end of the process
+SLOWER = 1.2  # than the slowest step so far, the next one may be
+POLL_S = 1.0
+
+
+class TimeLimit:
+    """Watches the clock from a thread, inside the block.
+
+    Args:
+        limit_s: after `start_s`, which is `time.monotonic()`'s, the process shall have ended; None
+            is for ever.
+        metrics: the run's file, which tells how long its steps take.
+        ask: called once, with the reason, when the next step would not fit.
+        end: called once when not even the step in progress did.
+    """
+
+    def __init__(
+        self,
+        limit_s: float | None,
+        start_s: float,
+        metrics: Path,
+        *,
+        ask: Callable[[str], None],
+        end: Callable[[], None],
+    ) -> None:
+        self._limit_s = limit_s
+        self._start_s = start_s
+        self._metrics = metrics
+        self._ask = ask
+        self._end = end
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> TimeLimit:
+        if self._limit_s is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        assert self._limit_s is not None
+        end_s = self._start_s + self._limit_s - ENDING_S
+        asked = False
+        while not self._over.wait(POLL_S):
+            now_s = time.monotonic()
+            if now_s >= end_s:
+                self._end()
+                return
+            if not asked and now_s + SLOWER * slowest_step_s(self._metrics) >= end_s:
+                self._ask(f"run.time_limit_s={self._limit_s:g}")
+                asked = True
+
+
+def slowest_step_s(metrics: Path) -> float:
+    """Seconds of the slowest step in `metrics`, its validation included; 0 before the first."""
+    return max(
+        (
+            float(row["timing_s/step"]) + float(row.get("timing_s/testing") or 0)
+            for row in read_metrics(metrics)
+            if row.get("timing_s/step")
+        ),
+        default=0.0,
+    )

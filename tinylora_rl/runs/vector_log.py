@@ -1,0 +1,92 @@
+"""`v.jsonl`: what was trained, after every step, exactly. The whole of a run in some kilobytes.
+
+One line a step, on the disk before the step's checkpoint: `{"step": 3, "v": [[...], ...], "sha256":
+"..."}`, with a row of v for each group. Nine significant digits determine a float32; the digest is
+of the numbers' bytes, little-endian, in order.
+
+Legend: G groups, U numbers per group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylora_rl.atomic import append_line, write_text
+
+Rows = list[list[float]]
+
+
+class VectorLog:
+    """The file at `path`, for a run that goes on after step `last_step`.
+
+    What is there of later steps, and a line torn by a kill, is cut: every step stands there once.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self._path = path
+        if not path.exists():
+            return
+        whole = path.read_text(encoding="utf-8")
+        kept = "".join(f"{line}\n" for line, row in _lines(whole) if row["step"] <= last_step)
+        if kept != whole:
+            write_text(path, kept)
+
+    def append(self, step: int, v_GU: Sequence[Sequence[float]]) -> None:
+        """The line of `step` is on the disk.
+
+        Args:
+            v_GU: float32 numbers, finite.
+
+        Raises:
+            DiskFullError: there was no room for it.
+        """
+        row = {
+            "step": step,
+            "v": [[float(f"{number:.9g}") for number in group] for group in v_GU],
+            "sha256": vector_sha256(v_GU),
+        }
+        append_line(self._path, json.dumps(row, allow_nan=False), durable=True)
+
+
+def read_vectors(path: Path) -> dict[int, Rows]:
+    """{step: v}, each number a float32 exactly; a torn last line is passed over.
+
+    Raises:
+        ValueError: a line's numbers are not those of its digest.
+    """
+    vectors = {}
+    for _, row in _lines(path.read_text(encoding="utf-8")):
+        v_GU = [list(_float32(group)) for group in row["v"]]
+        if vector_sha256(v_GU) != row["sha256"]:
+            raise ValueError(f"{path}: the line of step {row['step']} is damaged: another sha256")
+        vectors[int(row["step"])] = v_GU
+    return vectors
+
+
+def vector_sha256(v_GU: Sequence[Sequence[float]]) -> str:
+    """Of v's bits."""
+    return hashlib.sha256(b"".join(_bytes(group) for group in v_GU)).hexdigest()
+
+
+def _lines(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The whole lines, with what they hold; one that a kill tore is left out."""
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append((line, json.loads(line)))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _bytes(numbers: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def _float32(numbers: Sequence[float]) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(numbers)}f", _bytes(numbers))

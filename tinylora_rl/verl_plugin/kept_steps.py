@@ -1,0 +1,151 @@
+"""What a step leaves on the disk, in the order that makes a kill harmless.
+
+    update -> v.jsonl -> checkpoint -> sync, validation -> adapter/ -> metrics.jsonl -> the
+    checkpoint's manifest
+
+A step counts once its manifest exists (`runs.checkpoints`). A run killed before that takes the step
+again, validation and all, and writes what it would have written; killed after it, nothing of the
+step is missing. So a resumed run's files are those of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+from verl.trainer.ppo.v1 import PPOTrainer
+
+from tinylora_rl.artifact import MANIFEST, read_manifest
+from tinylora_rl.artifact.manifest import restated
+from tinylora_rl.atomic import free_bytes, full_disk, replacing_directory
+from tinylora_rl.runs.checkpoints import discard, seal, step_folders
+from tinylora_rl.runs.directory import MetricsFile, RunDirectory
+from tinylora_rl.runs.stopping import StopFile
+from tinylora_rl.runs.vector_log import VectorLog
+from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
+from tinylora_rl.verl_plugin.reward_metrics import telling_metrics
+from tinylora_rl.verl_plugin.settings import MODEL_TYPE
+
+logger = logging.getLogger(__name__)
+
+FULL_BYTES = 1 << 16  # with less room than this, a writer that failed has failed for want of room
+
+
+class KeptSteps(PPOTrainer):
+    """Any of verl's trainers, whose steps are kept, and which ends between two when asked to."""
+
+    total_training_steps: int
+
+    def __init__(self, config: DictConfig) -> None:
+        self._run = RunDirectory(Path(config.run.dir))
+        self._stop = StopFile(self._run.path)
+        self._is_tinylora = config.actor_rollout_ref.model.model_type == MODEL_TYPE
+        self._taken_step: int | None = None
+        self._saved_step: int | None = None
+        self._stopped_step: int | None = None
+        super().__init__(config)
+
+    # -- beginning --------------------------------------------------------------------------------
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        self._vectors = VectorLog(self._run.vectors, last_step=self.global_steps)
+        if self.global_steps:
+            # verl validates "before training" on every start; a resumed run has been validated
+            with open_dict(self.config):
+                self.config.trainer.val_before_train = False
+
+    def on_validate_begin(self) -> None:
+        self._open_metrics_file()
+        super().on_validate_begin()
+
+    def on_train_begin(self) -> None:
+        self._open_metrics_file()
+        super().on_train_begin()
+
+    def _open_metrics_file(self) -> None:
+        """The run's file is the last of verl's trackers: after it, all is told of a step."""
+        if "metrics.jsonl" not in self.logger.logger:
+            self.logger.logger["metrics.jsonl"] = _LastTracker(self._run, self._finish_step)
+
+    # -- a step -----------------------------------------------------------------------------------
+
+    def step(self, metrics: dict, timing_raw: dict) -> Any:
+        batch = super().step(metrics, timing_raw)
+        self._taken_step = self.global_steps
+        if self._is_tinylora:
+            self._vectors.append(self.global_steps, self.actor_rollout_wg.vector()[0])
+        return batch
+
+    def _save_checkpoint(self) -> None:
+        folder = self._step_folder(self.global_steps)
+        discard(folder)  # of a step that was interrupted, or is damaged
+        try:
+            super()._save_checkpoint()
+        except Exception as error:
+            is_full = free_bytes(folder) < FULL_BYTES
+            described = full_disk(folder)
+            discard(folder)
+            if is_full:
+                raise described from error
+            raise
+        self._saved_step = self.global_steps
+
+    def _publish_adapter(self, metrics: Mapping[str, Any]) -> None:
+        """`adapter/` of the run is the newest checkpoint's, and states how good it is."""
+        if not self._is_tinylora or self._saved_step != self.global_steps:
+            return
+        newest = self._step_folder(self.global_steps) / "actor" / ADAPTER_DIR
+        with replacing_directory(self._run.adapter) as fresh:
+            shutil.copytree(newest, fresh, dirs_exist_ok=True)
+            (fresh / MANIFEST).write_bytes(
+                restated(read_manifest(newest), {"metrics": telling_metrics(metrics)})
+            )
+
+    def _finish_step(self, step: int) -> None:
+        """`step` counts from now on; all else about it is written. If asked to, the run ends."""
+        if step != self._taken_step:  # the validation before training
+            return
+        for dumped in self._dump_futures:  # validated responses, which verl writes from a thread
+            dumped.result()
+        reason = self._stop.reason
+        stops = reason is not None and step < self.total_training_steps
+        if stops and self._saved_step != step:
+            self._save_checkpoint()
+        if self._saved_step == step:
+            seal(self._step_folder(step))
+            self._remove_emptied()
+        if stops:
+            logger.warning("stopping after step %d: %s", step, reason)
+            self.total_training_steps = step  # by which verl's loop ends here, as after a last step
+            self._stopped_step = step
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if self._stopped_step is not None:
+            self._stop.answer(self._stopped_step)
+
+    def _step_folder(self, step: int) -> Path:
+        return Path(self.config.trainer.default_local_dir) / f"global_step_{step}"
+
+    def _remove_emptied(self) -> None:
+        """Of an old checkpoint verl removes what its workers wrote, and leaves the rest."""
+        for folder in step_folders(Path(self.config.trainer.default_local_dir)):
+            if not (folder / "actor").exists():
+                discard(folder)
+
+
+class _LastTracker:
+    """A tracking backend in verl's sense: a line in `metrics.jsonl`, and the step is finished."""
+
+    def __init__(self, run: RunDirectory, finish_step: Callable[[int], None]) -> None:
+        self._metrics = MetricsFile(run.metrics)
+        self._finish_step = finish_step
+
+    def log(self, data: Mapping[str, Any], step: int) -> None:
+        self._metrics.log(data, step)
+        self._finish_step(step)

@@ -242,8 +242,7 @@ def hub(monkeypatch):
     server = http.server.HTTPServer(("127.0.0.1", 0), Gate)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    for module in ("huggingface_hub.constants", "huggingface_hub.file_download.constants"):
-        monkeypatch.setattr(f"{module}.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         url + "/{repo_id}/resolve/{revision}/{filename}",

@@ -27,7 +27,7 @@ class Answered:
 
 @pytest.fixture(autouse=True)
 def unreachable_hub(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def test_a_supervised_run_is_planned_and_passes():

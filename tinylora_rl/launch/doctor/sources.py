@@ -127,7 +127,9 @@ def _origin(name: str, data: DictConfig) -> HubFiles | WebFile | None:
 
 
 def _is_offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _head(url: str) -> Callable[[], None]:

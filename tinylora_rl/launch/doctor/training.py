@@ -63,8 +63,9 @@ PORTS_BESIDE, PORTS_PER_RANK = 16, 6  # of Ray and TransferQueue; of an actor an
 def examine_training(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, list[Finding]]:
     """The plan of the run (none of a wrong configuration), and what every check found."""
     device, is_rl = str(config.trainer.device), config.verb == "train"
-    installed = [*check_versions(device), *check_values(config)]
-    if exit_code(check_values(config)):
+    values = check_values(config)
+    installed = [*check_versions(device), *values]
+    if exit_code(values):
         return [], [*installed, _not_made("plan and machine", "the configuration")]
     folder = local_model(config)
     shape = shape_of(str(config.base_model.path), folder)

@@ -7,34 +7,39 @@ TRL is no dependency of ours; its environment has no vLLM, Ray or verl:
 
     uv venv TRL_VENV --python 3.11
     uv pip install --python TRL_VENV/bin/python --compile-bytecode --torch-backend cpu \\
-        trl==1.16.0 peft==0.21.2 transformers==5.10.4 accelerate==1.15.0 datasets==5.2.0 torch==2.13.0
+        trl==1.16.0 peft==0.21.2 transformers==5.10.4 accelerate==1.15.0 datasets==5.2.0 \\
+        torch==2.13.0
 
-ours   `tinylora_rl.train +recipe=arithmetic_cpu`: TinyLoRA, 13 numbers
-verl   `verl.trainer.main_ppo`, with its own trainer, agent loop, rollout, FSDP engine and PEFT LoRA;
-       vLLM gets the LoRA factors. Its settings are our recipe's, less our classes; of ours it has
-       the CPU platform alone (step_verl.py)
-TRL    `GRPOTrainer` and PEFT's TinyLoRA with the same count, rank and tying; sampling by
-       transformers in the trainer's process (step_trl.py)
+ours         `tinylora_rl.train +recipe=arithmetic_cpu`: TinyLoRA, 13 numbers
+verl         `verl.trainer.main_ppo` with its own trainer, agent loop, rollout, engine and PEFT
+             LoRA, whose factors go to vLLM. Its settings are our recipe's, less our classes; of
+             ours it has the CPU platform alone (step_verl.py)
+verl-polled  the same, but looking every 0.1 s, as ours does, whether a rollout is complete, where
+             verl looks every 2 s
+TRL          `GRPOTrainer` and PEFT's TinyLoRA with the same count, rank and tying; transformers
+             samples in the trainer's process (step_trl.py)
 
 The same model in fp32, the same 2,048 rows, 16 prompts x 8 samples, at most 64 response tokens, the
-strict judge, Adam without decay, one update a step on one micro-batch. All run with the threads
-that their libraries choose. What differs: every one shuffles by itself; TRL pads to the longest
-response and needs neither a sync nor a second pass for log-probs, as sampler and trainer are one
-model; ours saves a checkpoint and proves every sync; ours and verl correct for the sampler's
-log-probs. Adam's rate of LoRA is lower, since LoRA's numbers are not 13.
+strict judge, Adam without decay, one update a step on one micro-batch, OMP_NUM_THREADS=--threads in
+every process. What differs: each shuffles by itself; TRL pads to the longest response and needs
+neither a sync nor a second pass for log-probs, since sampler and trainer are one model; ours saves
+a checkpoint and proves the sync in every step; ours and verl correct for the sampler's log-probs.
+LoRA's learning rate is lower: its numbers are thousands.
 
 A step is the time from one line of metrics to the next; the first --warm-up of each training are
 left out. rollout, log-prob, update and sync are the trainers' own clocks (verl's timing_s); what is
-left is `other`: advantages, metrics, checkpoint. Trainings take turns, in another order each round;
-a ratio is taken within a round. CPU seconds are those of all processes of a training: on a busy
-machine read them, not the wall. Median (range). Two Markdown tables on stdout, a third of where the
-CPU seconds go; one JSON object per training on stderr. Run it on an idle machine: 9 minutes.
+left is `other`: advantages, metrics, checkpoint. Trainings take turns, in the other order each
+round; a ratio is taken within a round. CPU seconds are those of all processes of a training: on a
+busy machine read them, not the wall. Median (range). Three Markdown tables on stdout: steps,
+starts, where the CPU seconds of a step go; one JSON object per training on stderr. Run it on an
+idle machine: 9 minutes with TRL.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import statistics
@@ -77,11 +82,11 @@ class Training:
         return statistics.median(sum(step.values()) for step in self.steps)
 
 
-def recipe(arguments: argparse.Namespace, folder: Path, *overrides: str) -> DictConfig:
+def recipe(arguments: argparse.Namespace, folder: Path) -> DictConfig:
     """Our recipe, resolved, as `tinylora_rl.train` composes it."""
     register_resolvers()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", overrides=[*_ours(arguments, folder), *overrides])
+        config = compose("train", overrides=_ours(arguments, folder))
     OmegaConf.resolve(config)
     return config
 
@@ -98,23 +103,33 @@ def _ours(arguments: argparse.Namespace, folder: Path) -> list[str]:
     ]
 
 
+def _threads(arguments: argparse.Namespace) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(arguments.threads)}
+
+
 def train_ours(arguments: argparse.Namespace, folder: Path) -> Training:
     trace = watch(
         [sys.executable, "-m", "tinylora_rl.train", *_ours(arguments, folder)],
         metrics=folder / "metrics.jsonl",
         logs=[folder.with_suffix(".out"), folder / "log.txt"],
         marks=OUR_STAGES,
-        environment={},
+        environment=_threads(arguments),
         limit_s=arguments.limit_s,
     )
     return _of_verl(trace, arguments, OUR_STAGES)
 
 
-def train_verl(arguments: argparse.Namespace, folder: Path) -> Training:
+def train_verl(
+    arguments: argparse.Namespace, folder: Path, poll_interval_s: float | None = None
+) -> Training:
     """Stock verl, told by one file what its own command line would tell it."""
     config = recipe(arguments, folder)
     prepare_datasets(config)
     settings = _without_ours(config, arguments)
+    if poll_interval_s is not None:
+        sampler = settings.trainer.v1.sampler
+        sampler.custom_sampler = {"path": "pkg://step_verl", "name": "EagerReplayBuffer"}
+        sampler.sampler_kwargs = {"poll_interval_s": poll_interval_s}
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(settings, folder / "verl.yaml")
     metrics = folder / "verl.jsonl"
@@ -127,10 +142,18 @@ def train_verl(arguments: argparse.Namespace, folder: Path) -> Training:
         metrics=metrics,
         logs=[folder.with_suffix(".out")],
         marks=VERL_STAGES,
-        environment={"PYTHONPATH": str(HERE), "VERL_FILE_LOGGER_PATH": str(metrics)},
+        environment={
+            "PYTHONPATH": str(HERE),
+            "VERL_FILE_LOGGER_PATH": str(metrics),
+            **_threads(arguments),
+        },
         limit_s=arguments.limit_s,
     )
     return _of_verl(trace, arguments, VERL_STAGES)
+
+
+def train_verl_polled(arguments: argparse.Namespace, folder: Path) -> Training:
+    return train_verl(arguments, folder, recipe(arguments, folder).run.poll_interval_s)
 
 
 def _without_ours(config: DictConfig, arguments: argparse.Namespace) -> DictConfig:
@@ -179,6 +202,7 @@ def train_trl(arguments: argparse.Namespace, folder: Path) -> Training:
             "PYTHONPATH": str(HERE.parents[1]),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            **_threads(arguments),
         },
         limit_s=arguments.limit_s,
     )
@@ -193,7 +217,7 @@ def train_trl(arguments: argparse.Namespace, folder: Path) -> Training:
             )
             for before, line in _steady(trace.lines, arguments)
         ],
-        cpu_s=[dict(line.cpu_s - before.cpu_s) for before, line in _steady(trace.lines, arguments)],
+        cpu_s=[_cpu(before, line) for before, line in _steady(trace.lines, arguments)],
         tokens=statistics.mean(line.row["response_length"] for line in trace.lines),
         start=_start(trace, TRL_STAGES),
     )
@@ -209,7 +233,7 @@ def _of_verl(trace: Trace, arguments: argparse.Namespace, stages: dict[str, str]
             _verl_phases(line.at_s - before.at_s, line.row)
             for before, line in _steady(lines, arguments)
         ],
-        cpu_s=[dict(line.cpu_s - before.cpu_s) for before, line in _steady(lines, arguments)],
+        cpu_s=[_cpu(before, line) for before, line in _steady(lines, arguments)],
         tokens=statistics.mean(line.row["response_length/mean"] for line in lines),
         start=_start(dataclasses.replace(trace, lines=lines), stages),
     )
@@ -241,8 +265,11 @@ def _phases(wall_s: float, **spent: float) -> dict[str, float]:
 
 def _steady(lines: list[Line], arguments: argparse.Namespace) -> Iterator[tuple[Line, Line]]:
     """(line before, line) of every step after the warm-up."""
-    kept = lines[arguments.warm_up - 1 :]
-    yield from zip(kept, kept[1:], strict=False)
+    return itertools.pairwise(lines[arguments.warm_up - 1 :])
+
+
+def _cpu(before: Line, line: Line) -> dict[str, float]:
+    return {role: spent - before.cpu_s.get(role, 0.0) for role, spent in line.cpu_s.items()}
 
 
 def _start(trace: Trace, stages: dict[str, str]) -> dict[str, float]:
@@ -252,6 +279,15 @@ def _start(trace: Trace, stages: dict[str, str]) -> dict[str, float]:
         stage: end - begin
         for (stage, end), begin in zip(ends, [0.0, *(end for _, end in ends)], strict=False)
     }
+
+
+PEERS = ("verl", "verl-polled", "TRL")
+TRAINERS: dict[str, Callable[[argparse.Namespace, Path], Training]] = {
+    "ours": train_ours,
+    "verl": train_verl,
+    "verl-polled": train_verl_polled,
+    "TRL": train_trl,
+}
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -309,27 +345,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of each training")
     parser.add_argument("--warm-up", type=int, default=2, help="of them left out, at least 1")
     parser.add_argument("--trl-python", help="the Python of an environment with TRL")
-    parser.add_argument("--only", nargs="+", choices=("ours", "verl", "TRL"), help="ours is needed")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, help="default: verl, and TRL if given")
+    parser.add_argument("--threads", type=int, default=1, help="of a process; Ray's choice is 1")
     parser.add_argument("--lora-rank", type=int, default=32, help="of verl's LoRA, as verl advises")
     parser.add_argument("--lora-learning-rate", type=float, default=1e-4)
     parser.add_argument(
         "--validate", action="store_true", help="ours and verl before step 1, as the recipe does"
     )
-    parser.add_argument("--override", nargs="*", default=[], help="of our recipe, for ours and verl")
+    parser.add_argument("--override", nargs="*", default=[], help="of our recipe, for all")
     parser.add_argument("--scratch", type=Path, help="where to keep the trainings; else removed")
     parser.add_argument("--limit-s", type=float, default=420, help="of one training")
     arguments = parser.parse_args()
     if not 1 <= arguments.warm_up < arguments.steps:
         parser.error(f"--warm-up={arguments.warm_up}: give 1 to --steps - 1")
-    peers: dict[str, Callable[[argparse.Namespace, Path], Training]] = {
-        "ours": train_ours,
-        "verl": train_verl,
-    }
-    if arguments.trl_python:
-        peers["TRL"] = train_trl
-    names = [name for name in peers if name in (arguments.only or peers)]
-    if "ours" not in names:
-        parser.error("--only: ratios need ours")
+    peers = arguments.peers
+    if peers is None:
+        peers = ["verl", "TRL"] if arguments.trl_python else ["verl"]
+    if "TRL" in peers and not arguments.trl_python:
+        parser.error("--peers TRL: give --trl-python too")
+    names = ["ours", *peers]
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
@@ -341,7 +375,7 @@ def main() -> None:
             done = {}
             for name in order:
                 print(f"round {index + 1}: {name} ...", file=sys.stderr, flush=True)
-                done[name] = peers[name](arguments, scratch / f"{name}{index}")
+                done[name] = TRAINERS[name](arguments, scratch / f"{name}{index}")
                 print(json.dumps({name: dataclasses.asdict(done[name])}), file=sys.stderr)
             rounds.append({name: done[name] for name in names})
     report(rounds)

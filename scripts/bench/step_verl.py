@@ -1,4 +1,4 @@
-"""What stock verl lacks to train on a CPU; verl imports it as `actor_rollout_ref.model.external_lib`.
+"""What stock verl lacks to train on a CPU; verl imports it as its `model.external_lib`.
 
 The platform, and vLLM's packed weights, come with this package's plugins, which every process
 loads. Left are the two things that our worker class brings where we train: verl's own engine
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import distributed
 from verl.workers import engine_workers
 
@@ -25,3 +26,15 @@ def _initialize_on_cpu(timeout_second: Any = None, backend: str | None = None) -
 
 
 engine_workers.initialize_global_process_group_ray = _initialize_on_cpu
+
+
+class EagerReplayBuffer(ReplayBuffer):
+    """Looks as often as ours whether a rollout is complete; verl's looks every 2 s."""
+
+    def __init__(self, *args: Any, sampler_kwargs: Any, **kwargs: Any) -> None:
+        super().__init__(
+            *args,
+            sampler_kwargs=sampler_kwargs,
+            poll_interval=sampler_kwargs.poll_interval_s,
+            **kwargs,
+        )

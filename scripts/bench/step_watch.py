@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ POLL_S = 0.02
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of the metrics file: seconds since the command, what it says, CPU seconds so far."""
+    """A line of the metrics file: seconds since the command, what it says, CPU seconds so far of
+    every role (see `Tree`)."""
 
     at_s: float
     row: dict[str, Any]
-    cpu_s: Counter[str]
+    cpu_s: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,8 @@ def watch(
             process.wait(60)
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}; see {', '.join(map(str, logs))}")
+    if unseen := marks.keys() - found.keys():
+        raise RuntimeError(f"no log says that {unseen} ended; see {', '.join(map(str, logs))}")
     return Trace(lines=lines, marks=found)
 
 
@@ -119,7 +121,7 @@ class Tree:
     def __init__(self) -> None:
         self._spent: dict[tuple[int, float], tuple[str, float]] = {}
 
-    def cpu_s(self, pid: int) -> Counter[str]:
+    def cpu_s(self, pid: int) -> dict[str, float]:
         try:
             parent = psutil.Process(pid)
             processes = [parent, *parent.children(recursive=True)]
@@ -133,9 +135,9 @@ class Tree:
                 continue
             role = "driver" if process.pid == pid else _role(words)
             self._spent[process.pid, born] = role, times.user + times.system
-        totals: Counter[str] = Counter()
+        totals: dict[str, float] = {}
         for role, seconds in self._spent.values():
-            totals[role] += seconds
+            totals[role] = totals.get(role, 0.0) + seconds
         return totals
 
 

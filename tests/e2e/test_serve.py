@@ -97,7 +97,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(folder: Path, *words: str) -> Server:
+def launch(folder: Path, *words: str) -> Server:
+    """A server that is about to start."""
     port, log, watched = free_port(), folder / "log.txt", folder / "watched"
     watched.mkdir()
     with log.open("w") as file:
@@ -113,11 +114,15 @@ def start(folder: Path, *words: str) -> Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-    server = Server(process, f"http://127.0.0.1:{port}", log, watched)
+    return Server(process, f"http://127.0.0.1:{port}", log, watched)
+
+
+def start(folder: Path, *words: str) -> Server:
+    server = launch(folder, *words)
     deadline = time.monotonic() + 240
-    while " ready " not in log.read_text():
-        assert process.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < deadline, log.read_text()[-4000:]
+    while " ready " not in server.log.read_text():
+        assert server.process.poll() is None, server.log.read_text()[-4000:]
+        assert time.monotonic() < deadline, server.log.read_text()[-4000:]
         time.sleep(0.2)
     return server
 
@@ -132,12 +137,17 @@ def stop(server: Server, number: int = signal.SIGTERM) -> int:
     return code
 
 
-def merged_answers(directory: Path, prompts: list[list[int]]) -> list[list[int]]:
-    """Of the Hugging Face model whose weights are W + dW."""
-    model = tiny_model()
-    update = artifact.load_update(directory, tiny_model())
-    model.load_state_dict(dict(update.merge(model.state_dict().items())))
-    return greedy(model, prompts)
+def merged_answers(
+    adapters: dict[str, Path], prompts: list[list[int]]
+) -> dict[str, list[list[int]]]:
+    """{name: answers} of the base and of Hugging Face models whose weights are W + dW."""
+    base, merged = tiny_model(), tiny_model()
+    answers = {"base": greedy(base, prompts)}
+    for name, directory in adapters.items():
+        update = artifact.load_update(directory, base)
+        merged.load_state_dict(dict(update.merge(base.state_dict().items())))
+        answers[name] = greedy(merged, prompts)
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +176,7 @@ def server(adapters, tmp_path_factory) -> Iterator[Server]:
 
 def test_every_adapter_answers_as_its_merged_model(server, adapters, prompts):
     """The base among them, in the same batches; with fewer slots than adapters."""
-    wanted = {name: merged_answers(directory, prompts) for name, directory in adapters.items()}
-    wanted["base"] = greedy(tiny_model(), prompts)
+    wanted = merged_answers(adapters, prompts)
     asked = [(model, number) for number in range(NUM_PROMPTS) for model in wanted]
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = pool.map(lambda pair: server.greedy(pair[0], prompts[pair[1]]), asked)
@@ -183,15 +192,15 @@ def test_what_adapters_share_is_held_once(server):
     memory = told["memory"]
     assert memory["num_slots"] == 4
     assert memory["num_adapters"] == len(told["served"]) == 12
-    assert memory["adapter_bytes"] == 4 * 21 * (2 * 2**2 + 2 * 2**2 + 4**2)
+    assert memory["adapter_bytes"] == 4 * 21 * 4 * (2**2 + 2**2 + 4**2)  # R(v) in float32
     assert memory["shared_bytes"] < memory["slot_bytes"]  # one bank per rank, unpadded
 
 
 def test_an_adapter_comes_goes_and_comes_back(server, tmp_path, prompts):
-    made = make_adapters(tmp_path, ["late"], first_seed=77)["late"]
-    wanted = merged_answers(made, prompts[:1])[0]
+    made = make_adapters(tmp_path, ["late"], first_seed=77)
+    wanted = merged_answers(made, prompts[:1])["late"][0]
     for _ in range(2):
-        shutil.copytree(made, server.watched / "late")
+        shutil.copytree(made["late"], server.watched / "late")
         assert server.status_of("late", 200)["num_parameters"] == 13
         assert server.greedy("late", prompts[0]) == wanted
         shutil.rmtree(server.watched / "late")
@@ -259,3 +268,40 @@ def test_a_taken_port_is_the_machines_fault(server):
 def test_a_signal_ends_it_with_nothing_left(server):
     assert stop(server) == 0, server.log.read_text()[-4000:]
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_dead_engine_is_a_failure(tmp_path):
+    started = start(tmp_path)
+    engines = psutil.Process(started.process.pid).children(recursive=True)
+    largest = max(engines, key=lambda process: process.memory_info().rss)
+    largest.kill()
+    assert started.process.wait(timeout=60) == 1
+    assert "error: the engine died" in started.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_before_it_is_ready_leaves_nothing_either(tmp_path):
+    launched = launch(tmp_path)
+    process = psutil.Process(launched.process.pid)
+    while not process.children(recursive=True):  # the engine's, on its way
+        assert launched.process.poll() is None, launched.log.read_text()[-4000:]
+        time.sleep(0.05)
+    assert stop(launched) == 75, launched.log.read_text()[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_hundred_adapters_answer_as_their_merged_models():
+    checked = subprocess.run(
+        [sys.executable, "scripts/bench/serving.py", "--check-only", "--counts", "100"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+    outcome = json.loads(checked.stdout.splitlines()[0])
+    assert outcome["equal"] == outcome["answers"] == 4 * 101
+    assert outcome["distinct_adapters"] > 90  # an answer is the adapter's own, not just any

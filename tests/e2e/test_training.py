@@ -119,8 +119,8 @@ def test_asked_to_stop_damaged_misled_and_killed_it_ends_at_the_same_v(undisturb
     )
     assert misled.code == 1, story(misled)
     assert f"global_step_{newest} is damaged (data.pt has" in misled.console
-    assert f"resuming from    {run.checkpoints}/global_step_{newest - 1}" in misled.console
-    assert "NonFiniteError: step 4: the reward of sample" in misled.console
+    assert f"resuming from     {run.checkpoints}/global_step_{newest - 1}" in misled.console
+    assert "the run failed: step 4: the reward of sample" in misled.console
     assert "kept              all up to step 3; the same command goes on" in misled.console
     assert kept_step(run) == 3
     assert vector_steps(run) == [1, 2, 3]

@@ -60,13 +60,13 @@ def test_auto_begins_at_nothing_or_at_the_newest_that_is_whole(begin, tmp_path, 
     assert begin("trainer.resume=never") == Beginning(None)
     older = checkpoint(tmp_path, 1, adapter_dir)
     newest = checkpoint(tmp_path, 2, adapter_dir)
-    assert begin() == Beginning(newest, (f"resuming from    {newest}",))
+    assert begin() == Beginning(newest, (f"resuming from     {newest}",))
     (newest / "data.pt").write_bytes(b"positioM")
     beginning = begin()
     assert beginning.checkpoint == older
     assert beginning.lines == (
-        f"checkpoint       {newest} is damaged (data.pt has another sha256)",
-        f"resuming from    {older}",
+        f"checkpoint        {newest} is damaged (data.pt has another sha256)",
+        f"resuming from     {older}",
     )
     (older / "actor" / "adapter" / "manifest.json").write_bytes(b"")
     with pytest.raises(
@@ -80,7 +80,7 @@ def test_a_first_step_that_was_interrupted_is_taken_again(begin, tmp_path):
     torn.mkdir(parents=True)
     assert begin() == Beginning(
         None,
-        (f"checkpoint       {torn} was not finished (no manifest.json)", "beginning anew"),
+        (f"checkpoint        {torn} was not finished (no manifest.json)", "beginning anew"),
     )
     # a kill leaves one such folder; what has more was written by somebody else
     (tmp_path / "checkpoints" / "global_step_2").mkdir()
@@ -99,7 +99,7 @@ def test_another_runs_checkpoint_until_this_run_has_its_own(begin, tmp_path, ada
     other = tmp_path / "other"
     there = checkpoint(other, 3, adapter_dir)
     path = {"checkpoint": there, "checkpoints": there.parent, "run": other}[named]
-    assert begin(f"trainer.resume={path}") == Beginning(there, (f"resuming from    {there}",))
+    assert begin(f"trainer.resume={path}") == Beginning(there, (f"resuming from     {there}",))
     own = checkpoint(tmp_path, 4, adapter_dir)
     assert begin(f"trainer.resume={path}").checkpoint == own
 

@@ -18,8 +18,7 @@ from tests.launch.trusting import (  # noqa: F401  # a fixture
     on_gpus,
 )
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.launch.ray_access import CLUSTERS_ALLOWED
-from tinylora_rl.launch.trust import NUMBERS_ONLY, check_trust, enforce_trust
+from tinylora_rl.launch.trust import check_trust, refuse_pickled_code
 
 MODEL = "actor_rollout_ref.model"
 VLLM = "actor_rollout_ref.rollout.engine_kwargs.vllm"
@@ -110,21 +109,7 @@ def test_a_token_that_others_read_is_warned_about(monkeypatch):
         assert not check_trust(on_cpu())
 
 
-# -- what workers load -----------------------------------------------------------------------------
-
-
-def test_workers_load_numbers_only(monkeypatch):
-    monkeypatch.setenv(CLUSTERS_ALLOWED, "1")  # this process may have Ray already
-
-    def variables(*settings: str) -> dict:
-        config = on_cpu(*settings)
-        enforce_trust(config)
-        return config.ray_kwargs.ray_init.runtime_env.env_vars
-
-    assert variables()[NUMBERS_ONLY] == "1"
-    # verl pickles the checkpoints of LoRA and of whole models, TransferQueue its own
-    assert NUMBERS_ONLY not in variables(f"{MODEL}.model_type=language_model")
-    assert NUMBERS_ONLY not in variables("trainer.v1.trainer_mode=tinylora_separate_async")
+# -- checkpoints -----------------------------------------------------------------------------------
 
 
 def test_going_on_from_a_pickled_checkpoint_is_warned_about():
@@ -135,27 +120,35 @@ def test_going_on_from_a_pickled_checkpoint_is_warned_about():
     assert not check_trust(on_cpu("trainer.resume=/elsewhere/global_step_3"))
 
 
-def test_a_poisoned_data_file_is_not_run(tmp_path, monkeypatch):
-    """The switch holds against the very call that verl makes."""
-
+@pytest.mark.parametrize("name", ["data.pt", "data_1.pt"])
+def test_a_poisoned_data_file_is_refused_and_not_run(tmp_path, name):
     class Poison:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "owned"),)
 
-    path = tmp_path / "data.pt"
-    torch.save({"_num_yielded": Poison()}, path)
-    monkeypatch.setenv(NUMBERS_ONLY, "1")
-    with pytest.raises(Exception, match="Weights only load failed"):
-        torch.load(path, weights_only=False)
+    torch.save({"_num_yielded": Poison()}, tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"{name}: is damaged, or holds more than numbers"):
+        refuse_pickled_code(tmp_path)
     assert not (tmp_path / "owned").exists()
-    torch.save({"_num_yielded": 3, "generator": torch.get_rng_state()}, path)
-    assert torch.load(path, weights_only=False)["_num_yielded"] == 3
+    torch.load(tmp_path / name, weights_only=False)  # what verl would do
+    assert (tmp_path / "owned").exists()
+
+
+def test_a_position_in_the_data_is_let_through(tmp_path):
+    sampler = {"yielded": 48, "generator": torch.get_rng_state()}  # as verl's loader states it
+    state = {"_sampler_iter_state": {"samples_yielded": 48, "sampler_iter_state": sampler}}
+    torch.save({**state, "_num_yielded": 3, "fetcher_state": None}, tmp_path / "data.pt")
+    refuse_pickled_code(tmp_path)
+    (tmp_path / "data.pt").write_bytes(b"PK torn")
+    with pytest.raises(ConfigError, match="resume from another checkpoint") as caught:
+        refuse_pickled_code(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_verl_reads_data_with_pickle():
-    """Why NUMBERS_ONLY is set. Remove it when this fails."""
-    source = _verl("trainer/ppo/v1/trainer_base.py")
-    assert "torch.load(dataloader_local_path, weights_only=False)" in source
+    """Why `refuse_pickled_code` is there. Remove it when this fails."""
+    for path in ("trainer/ppo/v1/trainer_base.py", "utils/checkpoint/checkpoint_handler.py"):
+        assert re.search(r"torch\.load\(dataloader\w*_path, .*weights_only=False", _verl(path))
 
 
 def test_verl_trusts_code_in_its_reward_workers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -145,11 +146,24 @@ def test_a_name_keeps_its_adapter(stage):
 def test_names_that_are_taken_or_none(stage, name):
     stage.put(name, "1")
     assert stage.update() == []
-    assert name in stage.roster.refused
+    assert list(stage.roster.refused) == [name]
     assert stage.door.num_looks == 0
     shutil.rmtree(stage.watched / name)
     assert stage.update() == []
     assert set(stage.roster.served) == {"given"}
+
+
+def test_a_strangers_name_moves_no_cursor_and_is_always_text(stage):
+    for name in (b"\x1b[2J", b"\xff"):
+        stage.put(os.fsdecode(name), "1")
+    assert stage.update() == []
+    assert set(stage.roster.refused) == {"\\x1b[2J", "\\udcff"}
+    for text in [*stage.roster.refused, *stage.said]:
+        assert text.isprintable()
+    shutil.rmtree(stage.watched)
+    stage.watched.mkdir()
+    stage.update()
+    assert stage.roster.refused == {}
 
 
 def test_a_full_disk_is_tried_again_and_told_once(stage):

@@ -23,9 +23,11 @@ DATA_FILES = {"train": "data.pt", "sft": "data_0.pt"}
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-    """Attributes:
-    checkpoint: the folder `global_step_N` that the run goes on from; None is step 0.
-    lines: what a person has to know about that.
+    """Where a run begins, and why there.
+
+    Attributes:
+        checkpoint: the folder `global_step_N` that the run goes on from; None is step 0.
+        lines: what a person has to know about that.
     """
 
     checkpoint: Path | None
@@ -59,7 +61,7 @@ def choose_beginning(config: DictConfig, adapter: TinyLoraConfig | None) -> Begi
                     "to branch off, or trainer.resume=auto"
                 )
         elif beginning.checkpoint is None:
-            beginning = Beginning(wanted, (f"resuming from    {wanted}",))
+            beginning = Beginning(wanted, (f"resuming from     {wanted}",))
     checkpoint = beginning.checkpoint
     if checkpoint is not None:
         _check_verb(config, checkpoint)
@@ -78,9 +80,9 @@ def begin_at(config: DictConfig, checkpoint: Path | None) -> None:
 
 
 def _own(checkpoints: Path, found: Found) -> Beginning:
-    lines = [f"checkpoint       {folder} {reason}" for folder, reason in found.faults.items()]
+    lines = [f"checkpoint        {folder} {reason}" for folder, reason in found.faults.items()]
     if found.folder is not None:
-        return Beginning(found.folder, (*lines, f"resuming from    {found.folder}"))
+        return Beginning(found.folder, (*lines, f"resuming from     {found.folder}"))
     # a kill leaves one unfinished folder, and from the first one a run begins anew
     if found.num_sealed or len(found.faults) > 1:
         folder, reason = next(iter(found.faults.items()))

@@ -18,6 +18,7 @@ READ = (
     "seed",
     "sweep",
     "cost",
+    "dry_run",
     "run",
     "adapter",
     "model",

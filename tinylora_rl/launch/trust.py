@@ -13,18 +13,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.launch.ray_access import (
-    close_own_ray,
-    cluster_address,
-    readable_by_others,
-    token_file,
-)
+from tinylora_rl.launch.ray_access import cluster_address, readable_by_others, token_file
 from tinylora_rl.launch.secrets import leaves, refuse_secrets
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-NUMBERS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-"""Makes every torch.load refuse what is not numbers, texts, lists and dictionaries, whatever its
-caller says: verl 0.9.1 reads a checkpoint's data.pt with weights_only=False."""
 
 
 def check_trust(config: DictConfig) -> list[str]:
@@ -47,19 +39,26 @@ def check_trust(config: DictConfig) -> list[str]:
     ]
 
 
-def enforce_trust(config: DictConfig) -> None:
-    """What `check_trust` need not ask for: a Ray that is closed, checkpoints that are numbers only.
+def refuse_pickled_code(checkpoint: Path) -> None:
+    """Loading the position in the data (`data.pt`, `data_RANK.pt`) of `checkpoint` runs nothing.
 
-    Call before Ray is imported, and before the workers' environment is read from `config`.
+    verl 0.9.1 loads it with weights_only=False (trainer_base._load_checkpoint, CheckpointHandler).
+    What torch loads with weights_only=True, numbers, texts, lists and dictionaries, is the same
+    either way.
 
     Raises:
-        MachineError: see `close_own_ray`.
+        ConfigError: it holds something else, or is damaged.
     """
-    if config.verb == "train":
-        close_own_ray(config)
-    if not _loads_pickle(config):
-        key = f"ray_kwargs.ray_init.runtime_env.env_vars.{NUMBERS_ONLY}"
-        OmegaConf.update(config, key, "1", force_add=True)
+    import torch
+
+    for file in sorted(checkpoint.glob("data*.pt")):
+        try:
+            torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a file made by a stranger makes torch raise
+            raise ConfigError(
+                f"{file}: is damaged, or holds more than numbers ({type(error).__name__}), and "
+                "loading it could run anything; resume from another checkpoint"
+            ) from error
 
 
 def _refuse_remote_code(config: DictConfig) -> None:

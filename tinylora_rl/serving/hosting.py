@@ -67,45 +67,20 @@ class HostingMiddleware:
 async def _hosted(app: Any) -> AsyncIterator[None]:
     """Inside, the app's roster is up to date within a second."""
     hosting: Hosting = getattr(app.state.args, ARGUMENT)
-    engine, models = app.state.engine_client, app.state.openai_serving_models
-    requests = dict(models.lora_requests)  # every name's request, of those withdrawn, too
-
-    async def announce(name: str, adapter: Admitted) -> None:
-        from vllm.lora.request import LoRARequest
-
-        if name not in requests:
-            number = models.lora_id_counter.inc(1)
-            requests[name] = LoRARequest(name, number, str(adapter.directory))
-        try:
-            await engine.add_lora(requests[name])
-        except Exception as error:  # vLLM passes a worker's exception on as this class and its text
-            if engine.errored:
-                raise
-            raise ValueError(f"{name}: vLLM refuses it: {error}") from error
-        models.lora_requests[name] = requests[name]
-
-    def withdraw(name: str) -> None:
-        # requests in progress end as they began; the engine forgets it as vLLM's own unload does:
-        # when its slot is wanted
-        del models.lora_requests[name]
-
+    models = _Models(app)
     roster = Roster(
         door=hosting.intake,
         given=hosting.given,
         watched=hosting.watched,
         reserved=hosting.names,
-        announce=announce,
-        withdraw=withdraw,
+        announce=models.announce,
+        withdraw=models.withdraw,
         say=_say,
     )
-    _note_orderly_end(engine, hosting)
-    _add_routes(app, hosting, roster)
+    _note_orderly_end(models.engine, hosting)
+    _add_routes(app, hosting, roster, models)
     await roster.update()
-    memory = (await engine.collective_rpc("adapter_memory"))[0]
-    for line in opening(hosting, roster, memory):
-        _say(line)
-    hosting.is_ready = True
-    task = asyncio.create_task(_keep_up(roster))
+    task = asyncio.create_task(_keep_up(app, hosting, roster, models))
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -120,9 +95,44 @@ async def _hosted(app: Any) -> AsyncIterator[None]:
         task.cancel()
 
 
+class _Models:
+    """The names that vLLM's server answers to, and its engine."""
+
+    def __init__(self, app: Any) -> None:
+        self.engine = app.state.engine_client
+        self._models = app.state.openai_serving_models
+        self._requests = dict(self._models.lora_requests)  # those of withdrawn names, too
+
+    async def announce(self, name: str, adapter: Admitted) -> None:
+        from vllm.lora.request import LoRARequest
+
+        if name not in self._requests:
+            number = self._models.lora_id_counter.inc(1)
+            self._requests[name] = LoRARequest(name, number, str(adapter.directory))
+        try:
+            await self.engine.add_lora(self._requests[name])
+        except Exception as error:  # the class in which vLLM passes on what a worker raised
+            if self.engine.errored:
+                raise
+            raise ValueError(f"{name}: vLLM refuses it: {error}") from error
+        self._models.lora_requests[name] = self._requests[name]
+
+    def withdraw(self, name: str) -> None:
+        # As vLLM's own unload: requests in progress end as they began, and the engine forgets the
+        # adapter when its place is wanted.
+        del self._models.lora_requests[name]
+
+    async def memory(self) -> dict[str, int]:
+        """Of the first worker; with tensor ranks, all hold as much."""
+        told: list[dict[str, int]] = await self.engine.collective_rpc("adapter_memory")
+        return told[0]
+
+
 def _note_orderly_end(engine: Any, hosting: Hosting) -> None:
-    """Told to stop, vLLM shuts its engine down and then the HTTP server; after an engine's death it
-    does not shut that down before the server, and returns just as quietly.
+    """`hosting` will know whether the server was told to stop.
+
+    vLLM, told to, shuts its engine down and then the HTTP server. After the death of its engine it
+    ends the HTTP server first, and returns just as quietly.
     """
     shutdown = engine.shutdown
 
@@ -133,22 +143,26 @@ def _note_orderly_end(engine: Any, hosting: Hosting) -> None:
     engine.shutdown = noted
 
 
-async def _keep_up(roster: Roster) -> None:
+async def _keep_up(app: Any, hosting: Hosting, roster: Roster, models: _Models) -> None:
+    while not app.state.server.started:
+        await asyncio.sleep(0.02)
+    hosting.is_ready = True
+    for line in _opening(hosting, roster, await models.memory()):
+        _say(line)
     while True:
         await asyncio.sleep(POLL_S)
         await roster.update()
 
 
-def _add_routes(app: Any, hosting: Hosting, roster: Roster) -> None:
+def _add_routes(app: Any, hosting: Hosting, roster: Roster, models: _Models) -> None:
     from fastapi.responses import JSONResponse
 
     async def adapters() -> dict[str, Any]:
-        memory = await app.state.engine_client.collective_rpc("adapter_memory")
         return {
             "base": list(hosting.names),
             "served": {name: _facts(adapter) for name, adapter in roster.served.items()},
             "refused": roster.refused,
-            "memory": memory[0],
+            "memory": await models.memory(),
         }
 
     async def adapter(name: str) -> JSONResponse:
@@ -175,7 +189,7 @@ def _problem(status: int, kind: str, message: str) -> Any:
     return JSONResponse({"error": error}, status_code=status)
 
 
-def opening(hosting: Hosting, roster: Roster, memory: dict[str, int]) -> list[str]:
+def _opening(hosting: Hosting, roster: Roster, memory: dict[str, int]) -> list[str]:
     """What a person reads when the server is ready."""
     lines = [f"adapter   {line_of(name, adapter)}" for name, adapter in roster.served.items()]
     watched = f", watching {hosting.watched}" if hosting.watched else ""

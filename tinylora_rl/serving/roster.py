@@ -35,7 +35,7 @@ class Roster:
 
     Attributes:
         served: {name: adapter} of those that answer now.
-        refused: {name: why} of entries in the watched directory that do not.
+        refused: {name: why} of entries in the watched directory that do not; both printable.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Roster:
         for name in [name for name in self._stamps if name not in present]:
             del self._stamps[name]
             self._drop(name)
-            self.refused.pop(name, None)
+            self.refused.pop(_plain(name), None)
         for name, stamp in present.items():
             if self._stamps.get(name) != stamp:
                 self._stamps[name] = stamp
@@ -96,16 +96,16 @@ class Roster:
                 self._say(f"serving {line_of(name, adapter)}")
         except (ValueError, OSError) as error:
             self._drop(name)
-            self._refuse(name, str(error).replace(f"{watched}/", ""))
+            self._refuse(name, _plain(str(error).replace(f"{watched}/", "")))
             if isinstance(error, OSError):
                 del self._stamps[name]  # this machine's fault: it is tried again
         else:
-            self.refused.pop(name, None)
+            self.refused.pop(_plain(name), None)
 
     def _refuse(self, name: str, reason: str) -> None:
-        if self.refused.get(name) != reason:
+        if self.refused.get(_plain(name)) != reason:
             self._say(f"refused {reason}")
-        self.refused[name] = reason
+        self.refused[_plain(name)] = reason
 
     def _drop(self, name: str) -> None:
         if name in self.served and name not in self._reserved:
@@ -122,3 +122,10 @@ class Roster:
 def line_of(name: str, adapter: Admitted) -> str:
     """For a person: name, count of numbers, digest."""
     return f"{name}   {adapter.num_parameters} numbers, digest {adapter.digest[:12]}"
+
+
+def _plain(text: str) -> str:
+    """`text` without what moves a cursor or is no Unicode: it may be a stranger's."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

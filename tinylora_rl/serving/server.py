@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from argparse import Namespace
@@ -45,9 +46,9 @@ def run(arguments: Namespace, hosting: Hosting) -> int:
     """
     import uvloop
     from vllm.entrypoints.openai.api_server import run_server
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-    cli_env_setup()  # workers are spawned: after a fork, the thread pools of torch would hang
+    # as `vllm serve` does; after a fork, torch's thread pools would hang
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     setattr(arguments, ARGUMENT, hosting)
     uvloop.run(run_server(arguments))
     if hosting.was_told_to_stop and hosting.failure is None:

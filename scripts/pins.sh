@@ -20,7 +20,9 @@ cmp "$work/gpu.txt" "$work/gpu-312.txt"
 wheels="--torch-backend cpu"
 [ -z "${FIND_LINKS:-}" ] || wheels="--find-links $FIND_LINKS"
 cpu="--override requirements/overrides-cpu.txt $wheels"
+# shellcheck disable=SC2086 # options, split on purpose
 compile --extra cpu $cpu --python-version 3.11 -o "$work/cpu.txt"
+# shellcheck disable=SC2086
 compile --extra cpu --extra dev $cpu --python-version 3.11 -c "$work/cpu.txt" -o "$work/both.txt"
 sort -o "$work/cpu.txt" "$work/cpu.txt"
 sort "$work/both.txt" | comm -13 "$work/cpu.txt" - >"$work/dev.txt"

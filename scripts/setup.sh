@@ -47,10 +47,12 @@ if [ "$platform" = cpu ]; then
     folders=$("$venv/bin/python" -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | sort -u)
     source="--torch-backend cpu"
     for folder in $folders; do
+        # shellcheck disable=SC2010 # names of wheels are plain
         if ls "$folder" 2>/dev/null | grep -q "^torch-$torch-$tag-"; then
             source="--find-links $folder"
         fi
     done
+    # shellcheck disable=SC2086 # options, split on purpose
     set -- "$@" $source
 fi
 echo "setup: installing requirements/$platform.txt${extra:+ and requirements/$extra.txt} into $venv"

@@ -106,7 +106,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from tinylora_rl.adapter.budget import plan_budget
 
     plans = plan_budget(
-        AutoConfig.from_pretrained(arguments.base).to_dict(),
+        AutoConfig.from_pretrained(arguments.base, trust_remote_code=False).to_dict(),
         num_parameters=arguments.parameters,
         num_bytes=arguments.bytes,
         r=arguments.rank,

@@ -38,7 +38,7 @@ def checkpoint(run_dir: Path, step: int, adapter_dir: Path | None, data: str = "
         (actor / "adapter").mkdir()
         for file in adapter_dir.iterdir():
             (actor / "adapter" / file.name).write_bytes(file.read_bytes())
-    (folder / data).write_bytes(b"position")
+    torch.save({"position": step}, folder / data)
     seal(folder)
     return folder
 
@@ -61,7 +61,9 @@ def test_auto_begins_at_nothing_or_at_the_newest_that_is_whole(begin, tmp_path, 
     older = checkpoint(tmp_path, 1, adapter_dir)
     newest = checkpoint(tmp_path, 2, adapter_dir)
     assert begin() == Beginning(newest, (f"resuming from     {newest}",))
-    (newest / "data.pt").write_bytes(b"positioM")
+    damaged = bytearray((newest / "data.pt").read_bytes())
+    damaged[-1] ^= 1
+    (newest / "data.pt").write_bytes(damaged)
     beginning = begin()
     assert beginning.checkpoint == older
     assert beginning.lines == (

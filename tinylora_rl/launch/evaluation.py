@@ -31,6 +31,7 @@ from tinylora_rl.launch.evaluation_checks import (
     check_evaluation,
 )
 from tinylora_rl.launch.evaluation_plan import plan_of, policies_of, questions_of, rows_of
+from tinylora_rl.launch.trust import check_trust
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 from tinylora_rl.runs.directory import exclusive
@@ -51,17 +52,22 @@ def evaluate(config: DictConfig) -> int:
     for key, value in config.engine.env.items():
         os.environ.setdefault(key, str(value))
     run_dir = Path(config.run.dir).expanduser().resolve()
+    warnings = check_trust(config)
     check_evaluation(config)
     check_engine(config.engine)
     policies = policies_of(config)
     rows = {name: rows_of(config, name) for name in config.benchmarks}
-    model, tokenizer = local_base_model(config.base_model.path)
+    model, tokenizer = local_base_model(
+        config.base_model.path, revision=config.base_model.get("revision")
+    )
     questions = questions_of(config, rows, model, tokenizer)
     plan = plan_of(config, model, policies, rows)
     with exclusive(run_dir):
         _continue_or_start(run_dir / "plan.json", plan)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         print(f"run directory     {run_dir}", flush=True)
+        for warning in warnings:
+            print(f"warning           {warning}", flush=True)
         exit_noise_to(run_dir / "log.txt")
         with library_noise_to(run_dir / "log.txt") as console:
             updates = _updates(config, plan, model)

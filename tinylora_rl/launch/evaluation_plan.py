@@ -94,7 +94,8 @@ def _context(config: DictConfig, model: Path) -> int:
     """Tokens of prompt and response that the model takes."""
     from transformers import AutoConfig
 
-    context = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", None)
+    model_config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    context = getattr(model_config, "max_position_embeddings", None)
     if context is None:
         raise ConfigError(
             f"base_model.path={config.base_model.path}: its configuration states no "

@@ -13,6 +13,7 @@ from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.launch.base_model import checked_tokenizer, first_line
 from tinylora_rl.launch.config_checks import CONFIG_CHECKS, check_adapter, checked
+from tinylora_rl.launch.ray_access import cluster_address
 
 SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
 SLOTS_PER_ROLLOUT_RANK = 2  # with every one of a standalone rollout (init_standalone)
@@ -59,8 +60,13 @@ def check_slots(config: DictConfig) -> None:
         ConfigError: too few are stated; with the number needed.
         MachineError: none are stated, and the machine has fewer cores.
     """
-    if os.environ.get("RAY_ADDRESS"):
-        return  # a running cluster: its slots are another machine's
+    if cluster_address(config) is not None:
+        return  # its slots are other machines'
+    if config.trainer.nnodes > 1:
+        raise ConfigError(
+            f"trainer.nnodes={config.trainer.nnodes}: no Ray cluster is named; start one with "
+            "scripts/cluster, and set RAY_ADDRESS"
+        )
     storage = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     needed = (
         SLOTS_PER_RANK * config.trainer.n_gpus_per_node * config.trainer.nnodes
@@ -205,7 +211,7 @@ def check_model(config: DictConfig, adapter: TinyLoraConfig | None) -> str:
     if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
         raise ConfigError(f"base_model.path={path}: no such folder; give a folder or a hub id")
     try:
-        model_config = AutoConfig.from_pretrained(path)
+        model_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"base_model.path={path}: {first_line(error)}; give a folder or a hub id"

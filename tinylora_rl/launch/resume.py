@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.launch.trust import refuse_pickled_code
 from tinylora_rl.runs.checkpoints import Found, fault, newest_good, step_folders, step_of
 
 ADAPTER_DIRS = {"train": Path("actor", "adapter"), "sft": Path("adapter")}  # in a step's folder
@@ -65,6 +66,7 @@ def choose_beginning(config: DictConfig, adapter: TinyLoraConfig | None) -> Begi
     checkpoint = beginning.checkpoint
     if checkpoint is not None:
         _check_verb(config, checkpoint)
+        refuse_pickled_code(checkpoint)
         _check_adapter(config, adapter, checkpoint)
         if checkpoint.parent != own:
             _check_length(config, checkpoint)

@@ -20,7 +20,7 @@ from tinylora_rl.atomic import replacing_directory, write_bytes, write_json, wri
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
 from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
-from tinylora_rl.launch.base_model import local_base_model
+from tinylora_rl.launch.base_model import local_base_model, pin_base_model
 from tinylora_rl.launch.ending import end_now, stop_on_signals
 from tinylora_rl.launch.preflight import check_config, check_model, check_tracking
 from tinylora_rl.launch.ranks import run_ranks
@@ -31,6 +31,7 @@ from tinylora_rl.launch.sft_data import Supervised, prepare_supervised
 from tinylora_rl.launch.sft_evaluation import TRAINED, HeldOut, Trained
 from tinylora_rl.launch.sft_figure import draw_loss, loss_lines
 from tinylora_rl.launch.tracking import track_offline_if_unreachable
+from tinylora_rl.launch.trust import check_trust
 from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, exit_noise_to, held_out, library_noise_to
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, read_metrics
@@ -63,6 +64,7 @@ def sft(config: DictConfig) -> int:
     check_overrides(HydraConfig.get().overrides.task)
     adapter = check_config(config)
     check_sft(config)
+    warnings = check_trust(config)
     check_run(config)
     check_tracking(config)
     config.run.dir = str(Path(config.run.dir).expanduser().resolve())
@@ -74,6 +76,8 @@ def sft(config: DictConfig) -> int:
         beginning = choose_beginning(config, adapter)
         stop.clear()
         print(f"run directory     {run.path}", flush=True)
+        for warning in warnings:
+            print(f"warning           {warning}", flush=True)
         exit_noise_to(run.log)
         try:
             with (
@@ -81,7 +85,8 @@ def sft(config: DictConfig) -> int:
                 TimeLimit(config.run.time_limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
             ):
                 check_devices(config)
-                base, tokenizer = local_base_model(config.base_model.path)
+                model = pin_base_model(config)
+                base, tokenizer = local_base_model(config.actor_rollout_ref.model.path)
                 trained = check_model(config, adapter)
                 data = prepare_supervised(config, tokenizer)
                 with open_dict(config):
@@ -90,7 +95,7 @@ def sft(config: DictConfig) -> int:
                 _check_progress(run, steps)
                 record.expect(steps)
                 write_text(run.config, OmegaConf.to_yaml(_read_part(config), resolve=True))
-                opening = _opening(config, trained, data)
+                opening = _opening(config, model, trained, data)
                 opening += track_offline_if_unreachable(config, run.path)
                 for line in (*opening, *beginning.lines):
                     print(line, file=console)
@@ -252,13 +257,13 @@ def _read_part(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_READ])
 
 
-def _opening(config: DictConfig, trained: str, data: Supervised) -> list[str]:
+def _opening(config: DictConfig, model: str, trained: str, data: Supervised) -> list[str]:
     """What is going to be computed: everything that changes the mathematics."""
     optim = config.actor_rollout_ref.actor.optim
     steps = config.trainer.total_training_steps
     left_out = data.num_wrong + data.num_long
     return [
-        f"model             {config.actor_rollout_ref.model.path}",
+        f"model             {model}",
         f"adapter           {trained}",
         "objective         mean cross-entropy of the worked answers' tokens, end of turn included; "
         "no rollouts, no reward, no KL term",

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.atomic import write_text
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
+from tinylora_rl.launch.base_model import hold_on_every_node, pin_base_model
 from tinylora_rl.launch.cost import total_steps
 from tinylora_rl.launch.datasets import prepare_datasets
 from tinylora_rl.launch.ending import end_now, stop_on_signals
@@ -23,9 +24,11 @@ from tinylora_rl.launch.preflight import (
     check_tracking,
     check_verl,
 )
+from tinylora_rl.launch.ray_access import close_own_ray
 from tinylora_rl.launch.resume import begin_at, choose_beginning
 from tinylora_rl.launch.run_checks import check_run
 from tinylora_rl.launch.tracking import track_offline_if_unreachable
+from tinylora_rl.launch.trust import check_trust
 from tinylora_rl.launch.watchdog import Watchdog
 from tinylora_rl.launch.workers import forked_workers, start_with
 from tinylora_rl.runs.checkpoints import kept
@@ -52,6 +55,8 @@ def train(config: DictConfig) -> int:
     """
     start_s = time.monotonic()
     adapter = check_config(config)
+    warnings = check_trust(config)
+    close_own_ray(config)  # before anything imports Ray
     check_run(config)
     check_tracking(config)
     # absolute, because Ray's workers may stand elsewhere
@@ -64,6 +69,8 @@ def train(config: DictConfig) -> int:
         num_train, num_test = prepare_datasets(config)
         recorded.expect(total_steps(config, num_train))
         print(f"run directory     {run.path}", flush=True)
+        for warning in warnings:
+            print(f"warning           {warning}", flush=True)
         try:
             with (
                 library_noise_to(run.log) as console,
@@ -72,11 +79,12 @@ def train(config: DictConfig) -> int:
             ):
                 check_machine(config)
                 check_slots(config)
+                model = pin_base_model(config)
                 trained = check_model(config, adapter)
                 OmegaConf.resolve(config)
                 check_verl(config)
                 write_text(run.config, OmegaConf.to_yaml(config))
-                opening = _opening(config, trained, num_train, num_test)
+                opening = _opening(config, model, trained, num_train, num_test)
                 opening += track_offline_if_unreachable(config, run.path)
                 begin_at(config, beginning.checkpoint)
                 start_with(config, py_executable)
@@ -106,7 +114,8 @@ def _train(
     watchdog = Watchdog()
     try:
         with ProgressLines(run.metrics, console, config.trainer.total_training_steps), watchdog:
-            run_ppo(config, task_runner_class=_AfterRayInit(TinyLoraTaskRunner, stop.ask, watchdog))
+            runner = _AfterRayInit(TinyLoraTaskRunner, config, stop.ask, watchdog)
+            run_ppo(config, task_runner_class=runner)
     except ray.exceptions.RayError as error:
         print(
             f"the run failed: {watchdog.found or _cause(error)}\nthe whole story is in {run.log}",
@@ -137,12 +146,14 @@ def _illustrate(run: RunDirectory, config: DictConfig) -> None:
         print(f"figure or page not written: {error}")
 
 
-def _opening(config: DictConfig, adapter: str, num_train: int, num_test: int) -> list[str]:
+def _opening(
+    config: DictConfig, model: str, adapter: str, num_train: int, num_test: int
+) -> list[str]:
     """What is going to be computed: everything that changes the mathematics."""
     optim = config.actor_rollout_ref.actor.optim
     correction = config.algorithm.rollout_correction
     return [
-        f"model             {config.actor_rollout_ref.model.path}",
+        f"model             {model}",
         f"adapter           {adapter}",
         f"algorithm         GRPO, {config.data.train_batch_size} prompts x "
         f"{config.actor_rollout_ref.rollout.n} samples, {optim.optimizer} lr {optim.lr:g} decay "
@@ -168,20 +179,32 @@ def _sync(config: DictConfig) -> str:
 class _AfterRayInit:
     """An actor class whose creation takes the signals back first, and is watched afterwards.
 
+    With several nodes, each has the base model before anything is started on it.
+
     `ray.init`, which verl's `run_ppo` calls, puts its own handlers in place of ours, and its core
     aborts on SIGTERM. Creating the task runner is what `run_ppo` does next.
     """
 
-    def __init__(self, actor_class: Any, ask: Callable[[str], None], watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        actor_class: Any,
+        config: DictConfig,
+        ask: Callable[[str], None],
+        watchdog: Watchdog,
+    ) -> None:
         self._actor_class = actor_class
+        self._config = config
         self._ask = ask
         self._watchdog = watchdog
 
     def options(self, **options: Any) -> _AfterRayInit:
-        return _AfterRayInit(self._actor_class.options(**options), self._ask, self._watchdog)
+        actor_class = self._actor_class.options(**options)
+        return _AfterRayInit(actor_class, self._config, self._ask, self._watchdog)
 
     def remote(self) -> Any:
         stop_on_signals(self._ask)
+        if self._config.trainer.nnodes > 1:
+            hold_on_every_node(self._config)
         return self._watchdog.watch(self._actor_class.remote())
 
 

@@ -22,6 +22,14 @@ _CPUCLOCK_SCHED = 2  # clock_getcpuclockid(3) of a process: (~pid << 3) | this
 Cause = Literal["deadline", "memory", "crash", "garbage"]
 
 
+# What an interpreter needs. Answers are a stranger's text: keys and tokens stay outside.
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
 class GradingError(RuntimeError):
     """Grading cannot be done at all, whatever the answer. One line: what is wrong, the mend."""
 
@@ -58,7 +66,7 @@ class GradingProcess:
                 stdout=subprocess.DEVNULL,  # warnings about hostile answers stay out of the log;
                 stderr=subprocess.DEVNULL,  # what ends the process comes as a message
                 # A fixed hash seed: sympy's order of terms, and so its verdicts, can hang on it.
-                env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+                env={**_environment(), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
             )
         setup = {**asdict(settings), "sys_path": sys.path, "parent_pid": os.getpid()}
         self._until = time.monotonic() + START_DEADLINE_S

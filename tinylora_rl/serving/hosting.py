@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -31,7 +32,7 @@ class Hosting:
 
     Attributes:
         names: under which the base is served.
-        address: for a person.
+        socket: on which clients find the server; `address` says the same to a person.
         is_ready: it answers; false again when its HTTP server ends.
         was_told_to_stop: by a signal.
         failure: what ended it otherwise.
@@ -41,6 +42,7 @@ class Hosting:
     given: dict[str, Admitted]
     watched: Path | None
     names: tuple[str, ...]
+    socket: socket.socket
     address: str
     is_ready: bool = False
     was_told_to_stop: bool = False

@@ -16,7 +16,7 @@ from tinylora_rl.serving import vllm_arguments
 from tinylora_rl.serving.hosting import Hosting
 from tinylora_rl.serving.intake import Intake, limits_of
 from tinylora_rl.serving.naming import check_name, named_adapters
-from tinylora_rl.serving.server import check_port
+from tinylora_rl.serving.server import bind
 
 DEFAULT_SLOTS = 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -61,7 +61,7 @@ def prepare(
         MachineError: the port is taken.
         OSError: the store cannot be written.
     """
-    check_port(asked.host, asked.port)
+    bound = bind(asked.host, asked.port)
     name = asked.name or asked.base
     adapters = named_adapters(asked.adapters, reserved=(name,))
     watched = _watched(asked.watch)
@@ -96,6 +96,7 @@ def prepare(
         given=given,
         watched=watched,
         names=names,
+        socket=bound,
         address=f"http://{asked.host}:{asked.port}",
     )
 
@@ -107,7 +108,7 @@ def _context(base: Path, options: Mapping[str, Any]) -> dict[str, int]:
     if options.get("enable_chunked_prefill", True):
         return {}
     try:
-        config = AutoConfig.from_pretrained(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     except OSError as error:
         raise ValueError(f"{base}: {str(error).splitlines()[0]}; give a checkpoint") from error
     context = getattr(config, "max_position_embeddings", None)

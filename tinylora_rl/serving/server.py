@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import socket
 import sys
 from argparse import Namespace
+from types import FrameType
+from typing import NoReturn
 
 from tinylora_rl.errors import EXIT_FAILED, ConfigError, MachineError
 from tinylora_rl.serving.hosting import ARGUMENT, Hosting
 
+WANTED_FILES = 65535
+"""Open files, of which every client takes one."""
 
-def check_port(host: str, port: int) -> None:
-    """Nobody else listens there now.
+
+def bind(host: str, port: int) -> socket.socket:
+    """The socket on which clients will find the server; nobody else gets it any more.
 
     Raises:
         ConfigError: that is no port.
-        MachineError: somebody does, or this machine has no such address.
+        MachineError: somebody has it, or this machine has no such address.
     """
     if not 0 < port < 1 << 16:
         raise ConfigError(f"--port={port}: use a number from 1 to 65535")
@@ -25,14 +32,14 @@ def check_port(host: str, port: int) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         mend = "choose another --port" if taken else "choose another --host or --port"
         raise MachineError(f"--port={port}: {host}:{port}: {error.strerror}; {mend}") from error
+    return bound
 
 
 def run(arguments: Namespace, hosting: Hosting) -> int:
@@ -45,13 +52,40 @@ def run(arguments: Namespace, hosting: Hosting) -> int:
         KeyboardInterrupt: it was told to stop before it answered anybody.
     """
     import uvloop
-    from vllm.entrypoints.openai.api_server import run_server
+    from vllm.entrypoints.openai.api_server import run_server_worker, validate_api_server_args
 
     # as `vllm serve` does; after a fork, torch's thread pools would hang
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    validate_api_server_args(arguments)
+    _allow_open_files()
     setattr(arguments, ARGUMENT, hosting)
-    uvloop.run(run_server(arguments))
+    # not vLLM's run_server: it tells of a signal by KeyboardInterrupt, which vLLM's own handshake
+    # with its engine swallows (zmq_socket_ctx), and then waits for that engine for ten minutes
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_starting)
+    try:
+        uvloop.run(run_server_worker(hosting.address, hosting.socket, arguments))
+    except _StoppedEarlyError:
+        raise KeyboardInterrupt from None
     if hosting.was_told_to_stop and hosting.failure is None:
         return 0
     print(f"error: {hosting.failure or 'the engine died; vLLM said why'}", file=sys.stderr)
     return EXIT_FAILED
+
+
+class _StoppedEarlyError(BaseException):
+    """Passes every `except Exception` on its way out, and every `except KeyboardInterrupt`."""
+
+
+def _stop_starting(signum: int, frame: FrameType | None) -> NoReturn:
+    """Until vLLM's server has handlers of its own."""
+    del frame
+    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
+    raise _StoppedEarlyError
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

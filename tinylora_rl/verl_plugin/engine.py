@@ -89,7 +89,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     def _provenance(self) -> dict[str, Any]:
         stated = dict(self.model_config.lora["tinylora"].get("provenance") or {})
-        stated["base_model"] = self.model_config.path
+        stated.setdefault("base_model", self.model_config.path)
         folder = checkpoint_folder(self.model_config.local_path)
         stated["base_revision"] = revision_of(folder)
         return {key: value for key, value in stated.items() if value is not None}

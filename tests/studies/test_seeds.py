@@ -46,3 +46,10 @@ def test_the_mean_is_within_and_all_is_within_0_and_1(values, num_items):
     estimate = over_seeds(values, num_items)
     assert 0 <= estimate.low <= estimate.high <= 1
     assert estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12
+
+
+@given(st.integers(0, 400), st.integers(1, 400))
+def test_a_whisker_begins_and_ends_on_its_own_side_of_the_estimate(num_right, num_items):
+    share = min(num_right, num_items) / num_items
+    low, high = whisker(over_seeds([share], num_items=num_items))
+    assert low <= share <= high

@@ -43,7 +43,11 @@ def over_seeds(
 
 
 def whisker(estimate: Estimate) -> tuple[float, float]:
-    """(low, high) to draw, in 0..1; without an interval no length, rather than all of [0, 1]."""
+    """(low, high) to draw, in 0..1; without an interval no length, rather than all of [0, 1].
+
+    Never on the wrong side of the estimate, by which Wilson's end at 1 may miss it in the last bit.
+    """
+    value = estimate.value
     if estimate.method == "none":
-        return estimate.value, estimate.value
-    return estimate.low, estimate.high
+        return value, value
+    return min(estimate.low, value), max(estimate.high, value)

@@ -15,12 +15,19 @@ from tinylora_rl.verl_plugin.cpu.fork_server import fork_server
 
 WORKER = """
 import os, random, sys
-print(*sys.argv[1:], os.getcwd(), os.environ["COLOUR"], "vllm" in sys.modules, random.random())
+torch = sys.modules.get("torch")
+print(*sys.argv[1:], os.getcwd(), os.environ["COLOUR"], torch and torch.get_num_threads(), end=" ")
+print(random.random())
 print("to stderr", file=sys.stderr)
 kind, what = sys.argv[1:]
 sys.exit(int(what)) if kind == "exit" else os.kill(os.getpid(), int(what))
 """
-FOREIGN = {"COLOUR": "red", "RAY_JOB_ID": "01000000", "PATH": os.environ["PATH"]}
+FOREIGN = {
+    "COLOUR": "red",
+    "RAY_JOB_ID": "01000000",
+    "OMP_NUM_THREADS": "3",
+    "PATH": os.environ["PATH"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,7 @@ def run(python: list[str], *arguments: str, cwd: Path) -> subprocess.CompletedPr
 def test_a_worker_is_started_as_python_would_start_it(python, worker, tmp_path):
     done = run(python, worker, "exit", "7", cwd=tmp_path)
     *words, number = done.stdout.split()
-    assert words == ["exit", "7", str(tmp_path), "red", "True"]
+    assert words == ["exit", "7", str(tmp_path), "red", "3"]
     assert done.stderr.startswith("to stderr\n")
     assert done.returncode == 7
     again = run(python, worker, "exit", "0", cwd=tmp_path)
@@ -69,7 +76,7 @@ def test_without_a_server_the_worker_is_python_itself(worker, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 3
-    assert done.stdout.split()[:5] == ["exit", "3", str(tmp_path), "red", "False"]
+    assert done.stdout.split()[:5] == ["exit", "3", str(tmp_path), "red", "None"]
     assert "imports for itself" in done.stderr
 
 
@@ -86,11 +93,11 @@ def test_the_server_ends_with_its_parent(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,  # its pipe is open until the server has imported and looked
     )
     address = parent.stdout.strip()
     assert parent.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 60  # it looks once it has imported
+    deadline = time.monotonic() + 240
     while Path(address).parent.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not Path(address).parent.exists()

@@ -106,6 +106,7 @@ class Request:
         os.environ.update(self.env)
         os.chdir(self.folder)
         _new_randomness()
+        _number_of_threads(self.env)
         sys.argv = self.arguments
         sys.path[0] = str(Path(self.arguments[0]).parent)
         runpy.run_path(self.arguments[0], run_name="__main__")
@@ -127,6 +128,14 @@ def _import(modules: Iterable[str]) -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it only looks at
+
+
+def _number_of_threads(env: Mapping[str, str]) -> None:
+    """Ray sets it for each worker; torch read it when it was imported, before this was one."""
+    if (stated := env.get("OMP_NUM_THREADS", "")).isdecimal():
+        import torch
+
+        torch.set_num_threads(int(stated))
 
 
 class _Server:

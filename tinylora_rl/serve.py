@@ -37,16 +37,20 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
     # after the environment: these import vLLM and torch
     from tinylora_rl.evaluation.engine import LORA_RANKS
     from tinylora_rl.serving.preparation import Asked, prepare
-    from tinylora_rl.serving.server import run
+    from tinylora_rl.serving.server import bind, run
 
     asked = {key: value for key, value in vars(arguments).items() if key != "device"}
-    with tempfile.TemporaryDirectory(prefix="tinylora-serve-") as store:
+    with (
+        bind(arguments.host, arguments.port) as bound,
+        tempfile.TemporaryDirectory(prefix="tinylora-serve-") as store,
+    ):
         try:
             prepared = prepare(
                 Asked(**asked, passed=passed),
                 options=engine["options"],
                 ranks=LORA_RANKS,
                 store=Path(store),
+                bound=bound,
             )
         except ValueError as error:
             raise ConfigError(" ".join(str(error).split())) from error

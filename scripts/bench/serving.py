@@ -7,8 +7,9 @@ Two servers on the embedded model, fp32, on this machine: `plain`, vLLM's own wi
 `ours`, `python -m tinylora_rl.serve` on an empty watched directory, into which adapters are put
 while it runs. For each count of adapters:
 
-memory    resident memory of the engine's processes above what it was with no adapter, every adapter
-          having answered; and what the engine itself counts: slots, what adapters share, their own
+memory    what the engine counts: its slots, what adapters share, their own; and the resident memory
+          of its processes, every adapter having answered. From the second count on also that above
+          the first's, per further adapter: the first brings LoRA's own buffers
 speed     tokens a second of a fixed load (greedy, no end of text), spread evenly over the adapters,
           over that of the base on `plain` in the same round; rounds visit the loads in shuffled
           order. Also the base's on `ours`.
@@ -283,8 +284,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = (
         "adapters",
         "on disk, each",
-        "in the engine, each: counted",
-        "measured (RSS)",
+        "in the engine, each",
+        "engine's RSS",
+        "per further adapter",
         "tokens/s",
         "x of the base alone (range)",
         "base beside them (range)",
@@ -295,9 +297,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             "{:.2f} ({:.2f}-{:.2f})".format(row[f"{load}_ratio"], *row[f"{load}_ratio_range"])
             for load in ("adapters", "base")
         ]
+        each = row["rss_bytes_each"]
+        further = "" if each is None else f"{each:,} B"
         lines.append(
             f"| {row['adapters']} | {row['disk_bytes_each']:,} B | {row['own_bytes_each']:,} B "
-            f"| {row['rss_bytes_each']:,} B | {row['adapters_tokens_per_s']:,} "
+            f"| {row['rss_bytes'] >> 20} MiB | {further} | {row['adapters_tokens_per_s']:,} "
             f"| {ratios[0]} | {ratios[1]} |"
         )
     return "\n".join(lines)
@@ -329,19 +333,23 @@ def main() -> int:
             if plain is not None:
                 for server in (plain, ours):
                     server.tokens_per_s([BASE], prompts, given.requests)  # warm
-                empty = ours.engine_rss()
                 for count in sorted(given.counts):
                     num_before = len(ours.call("/v1/adapters")["served"])
                     spent_s = put(ours, made[:count], folder / "watched")
                     names = [directory.name for directory in made[:count]]
-                    ours.tokens_per_s(names, prompts, max(given.requests, count))  # warm
+                    for _ in range(2):  # warm; every adapter has answered
+                        ours.tokens_per_s(names, prompts, max(given.requests, count))
                     progress(f"{count} adapters")
+                    rss = ours.engine_rss()
+                    first = rows[0] if rows else None
                     memory = ours.call("/v1/adapters")["memory"]
                     row = {
                         "adapters": count,
                         "disk_bytes_each": folder_bytes(made[0]),
                         "own_bytes_each": memory["adapter_bytes"] // count,
-                        "rss_bytes_each": (ours.engine_rss() - empty) // count,
+                        "rss_bytes": rss,
+                        "rss_bytes_each": first
+                        and (rss - first["rss_bytes"]) // (count - first["adapters"]),
                         "added_s_each": round(spent_s / (count - num_before), 3),
                         **memory,
                         **measure(plain, ours, names, prompts, given),
@@ -354,6 +362,11 @@ def main() -> int:
     print(json.dumps(outcome))
     if rows:
         print(table(rows))
+        last = rows[-1]
+        print(
+            f"{last['num_slots']} slots of {last['slot_bytes']:,} B; shared by all: "
+            f"{last['shared_bytes']:,} B"
+        )
     print(
         f"{outcome['equal']} of {outcome['answers']} answers of {outcome['adapters']} adapters and "
         f"the base are those of the merged models ({outcome['unlike_base']} differ from the base's)"

@@ -42,6 +42,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -366,6 +367,7 @@ def main() -> None:
     names = ["ours", *peers]
 
     os.environ["HF_HUB_OFFLINE"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the training is then ended too
     with tempfile.TemporaryDirectory() as temporary:
         scratch = (arguments.scratch or Path(temporary)).resolve()
         scratch.mkdir(parents=True, exist_ok=True)

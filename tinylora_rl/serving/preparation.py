@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +17,6 @@ from tinylora_rl.serving import vllm_arguments
 from tinylora_rl.serving.hosting import Hosting
 from tinylora_rl.serving.intake import Intake, limits_of
 from tinylora_rl.serving.naming import check_name, named_adapters
-from tinylora_rl.serving.server import bind
 
 DEFAULT_SLOTS = 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -47,7 +47,12 @@ class Asked:
 
 
 def prepare(
-    asked: Asked, *, options: Mapping[str, Any], ranks: Collection[int], store: Path
+    asked: Asked,
+    *,
+    options: Mapping[str, Any],
+    ranks: Collection[int],
+    store: Path,
+    bound: socket.socket,
 ) -> tuple[Namespace, Hosting]:
     """What `server.run` takes; nothing is started yet.
 
@@ -55,13 +60,12 @@ def prepare(
         options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
         ranks: what vLLM takes as `max_lora_rank`.
         store: a private folder for the verified copies of adapters.
+        bound: to host and port; see `server.bind`.
 
     Raises:
         ValueError: the base, an adapter or an argument is wrong.
-        MachineError: the port is taken.
         OSError: the store cannot be written.
     """
-    bound = bind(asked.host, asked.port)
     name = asked.name or asked.base
     adapters = named_adapters(asked.adapters, reserved=(name,))
     watched = _watched(asked.watch)
@@ -88,6 +92,7 @@ def prepare(
             f"warning: --host={asked.host}: whoever reaches this machine may ask; set VLLM_API_KEY",
             file=sys.stderr,
         )
+    host = f"[{asked.host}]" if ":" in asked.host else asked.host
     intake = Intake(base, store, vllm_arguments.limits_in(arguments))
     given = {name: intake.admit(directory) for name, directory in adapters.items()}
     vllm_arguments.name_adapters(arguments, given)
@@ -97,7 +102,7 @@ def prepare(
         watched=watched,
         names=names,
         socket=bound,
-        address=f"http://{asked.host}:{asked.port}",
+        address=f"http://{host}:{asked.port}",
     )
 
 

@@ -120,7 +120,7 @@ def launch(folder: Path, *words: str) -> Server:
 def start(folder: Path, *words: str) -> Server:
     server = launch(folder, *words)
     deadline = time.monotonic() + 240
-    while " ready " not in server.log.read_text():
+    while f"ready     {server.url}" not in server.log.read_text():
         assert server.process.poll() is None, server.log.read_text()[-4000:]
         assert time.monotonic() < deadline, server.log.read_text()[-4000:]
         time.sleep(0.2)

@@ -9,7 +9,7 @@ import pytest
 from tests.sft.conftest import composed  # noqa: F401
 from tinylora_rl.launch.tracking import track_offline_if_unreachable, unreachable
 
-WANDB = ("WANDB_MODE", "WANDB_FINISH_TIMEOUT", "WANDB_BASE_URL")
+WANDB = ("WANDB_MODE", "WANDB_DIR", "WANDB_FINISH_TIMEOUT", "WANDB_BASE_URL")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,18 @@ def test_nobody_there_means_offline_and_a_line(composed, tmp_path, monkeypatch):
     assert f"wandb sync {tmp_path}/wandb/offline-run-*" in line
     assert os.environ["WANDB_MODE"] == "offline"
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.WANDB_MODE == "offline"
+
+
+def test_workers_of_a_cluster_are_told_too(composed, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port()}")
+    config = composed("train", "+recipe=gsm8k_qwen7b_u13", "trainer.logger=[wandb]")
+    assert "env_vars" not in (config.ray_kwargs.ray_init.get("runtime_env") or {})
+    track_offline_if_unreachable(config, tmp_path)
+    assert config.ray_kwargs.ray_init.runtime_env.env_vars == {
+        "WANDB_DIR": str(tmp_path),
+        "WANDB_FINISH_TIMEOUT": "120",
+        "WANDB_MODE": "offline",
+    }
 
 
 def test_a_server_that_answers_is_used(composed, tmp_path, monkeypatch):  # noqa: F811

@@ -10,7 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.artifact.checkpoint import checkpoint_folder, revision_of
-from tinylora_rl.errors import ConfigError
+from tinylora_rl.errors import ConfigError, MachineError
+
+HOLD_S = 3600.0  # in which a node has downloaded a base model
 
 
 def local_base_model(path: str, *, revision: str | None = None) -> tuple[Path, Any]:
@@ -63,10 +65,12 @@ def pin_base_model(config: DictConfig) -> str:
 def hold_on_every_node(config: DictConfig) -> None:
     """Each node of the connected Ray cluster has the pinned snapshot, under the same path.
 
-    A node without it downloads it. A folder that is no snapshot must be there already.
+    A node without it downloads it. A folder that is no snapshot must be there already. Nodes
+    without a GPU are left out where the run needs some.
 
     Raises:
         ConfigError: a node cannot have it, or keeps its hub cache elsewhere.
+        MachineError: a node cannot run this package, or has not answered within `HOLD_S`.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -75,15 +79,26 @@ def hold_on_every_node(config: DictConfig) -> None:
     commit = revision_of(folder)
     source = str(folder) if commit is None else str(config.base_model.path)
     fetch = ray.remote(num_cpus=0)(_folder_here)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    answers = ray.get(
-        [
-            fetch.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(source, commit)
-            for node in nodes
-        ]
-    )
+    wants_gpu = config.trainer.device == "cuda"
+    nodes = [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and (not wants_gpu or node["Resources"].get("GPU"))
+    ]
+    asked = [
+        fetch.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(source, commit)
+        for node in nodes
+    ]
+    try:
+        answers = ray.get(asked, timeout=HOLD_S)
+    except ray.exceptions.RayError as error:
+        raise MachineError(
+            f"base_model.path={config.base_model.path}: not every node of the cluster could get it "
+            f"({type(error).__name__}: {first_line(error)}); install this package on each, and "
+            "look at its way to the hub"
+        ) from error
     for node, answer in zip(nodes, answers, strict=True):
         if answer != str(folder):
             raise ConfigError(

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.launch.base_model import base_model_folder
 from tinylora_rl.launch.trust import refuse_pickled_code
 from tinylora_rl.runs.checkpoints import Found, fault, newest_good, step_folders, step_of
 
@@ -54,14 +55,15 @@ def choose_beginning(config: DictConfig, adapter: TinyLoraConfig | None) -> Begi
     found = newest_good(own)
     beginning = _own(own, found)
     if resume != "auto":
-        wanted = _named(Path(resume).expanduser().resolve())
-        if wanted.parent == own.resolve():
-            if found.folder is None or wanted != found.folder.resolve():
+        path = Path(resume).expanduser().resolve()
+        if own.resolve() in path.parents:
+            if found.folder is None or path != found.folder.resolve():
                 raise ConfigError(
                     f"trainer.resume={resume}: this run went on from there; give another run.dir "
                     "to branch off, or trainer.resume=auto"
                 )
-        elif beginning.checkpoint is None:
+        elif beginning.checkpoint is None:  # else the other run may be gone by now
+            wanted = _named(path)
             beginning = Beginning(wanted, (f"resuming from     {wanted}",))
     checkpoint = beginning.checkpoint
     if checkpoint is not None:
@@ -164,10 +166,9 @@ def _check_base(config: DictConfig, adapter: TinyLoraConfig | None, checkpoint: 
         return
     from tinylora_rl.adapter import CheckpointWeights, targets_of
     from tinylora_rl.adapter.digests import base_digest
-    from tinylora_rl.artifact.checkpoint import checkpoint_folder
 
     base = config.base_model
-    weights = CheckpointWeights(checkpoint_folder(base.path, revision=base.get("revision")))
+    weights = CheckpointWeights(base_model_folder(base.path, revision=base.get("revision")))
     targets = targets_of(weights.names(), TinyLoraConfig.from_dict(manifest["config"]))
     here, there = base_digest(weights, targets), manifest["identity"]["base_digest"]
     if here != there:

@@ -15,12 +15,14 @@ SECRET_NAME = re.compile(
     r"(?i)(^|[_-])(api[_-]?key|secret([_-](access[_-])?key)?|token|password|passwd|credentials?)$"
 )
 """Names of keys and of environment variables whose value is nobody's business."""
-VOCABULARY = re.compile(r"(?i)(eos|bos|pad|unk|mask|stop|image|video|audio)_token$")
+VOCABULARY = re.compile(
+    r"(?i)(eos|bos|eot|eom|sep|cls|pad|unk|mask|stop|tool|image|video|audio)_token$"
+)
 
 SECRET_SHAPES = (
-    r"\bhf_[A-Za-z0-9]{20,}",  # Hugging Face
+    r"\bhf_[A-Za-z0-9]{30,}",  # Hugging Face
     r"\bwandb_v\d+_[A-Za-z0-9_]{20,}",
-    r"\bsk-[A-Za-z0-9_-]{20,}",  # OpenAI and its likes
+    r"\bsk-([a-z]{2,4}-)?[A-Za-z0-9_]{20,}",  # OpenAI and its likes
     r"\b(gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}",
     r"\bAKIA[0-9A-Z]{16}\b",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----",

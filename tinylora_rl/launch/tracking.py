@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 CONNECT_S = 5.0
 FINISH_S = 120  # for what is not uploaded when the run ends; W&B's own limit is none
@@ -25,17 +25,16 @@ def track_offline_if_unreachable(config: DictConfig, run_dir: Path) -> list[str]
     """
     if "wandb" not in config.trainer.logger or os.environ.get("WANDB_MODE", "online") in OFF:
         return []
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    reason = unreachable(url)
-    settings = {"WANDB_FINISH_TIMEOUT": str(FINISH_S), **os.environ}
+    url = server_url()
+    reason = unreachable(url, proxy=config.trainer.get("wandb_proxy"))
+    settings = {"WANDB_DIR": str(run_dir), "WANDB_FINISH_TIMEOUT": str(FINISH_S)}
+    settings = {name: os.environ.get(name, value) for name, value in settings.items()}
     if reason is not None:
         settings["WANDB_MODE"] = "offline"
-    with open_dict(config):
-        runtime = config.ray_kwargs.ray_init.setdefault("runtime_env", {})
-        for name in ("WANDB_MODE", "WANDB_FINISH_TIMEOUT"):
-            if name in settings:
-                os.environ[name] = settings[name]  # of this process, and so of Ray's workers here
-                runtime.setdefault("env_vars", {})[name] = settings[name]  # of those elsewhere
+    os.environ.update(settings)  # of this process, and so of Ray's workers here
+    for name, value in settings.items():  # of those on other nodes
+        key = f"ray_kwargs.ray_init.runtime_env.env_vars.{name}"
+        OmegaConf.update(config, key, value, force_add=True)
     if reason is None:
         return []
     return [
@@ -44,14 +43,26 @@ def track_offline_if_unreachable(config: DictConfig, run_dir: Path) -> list[str]
     ]
 
 
-def unreachable(url: str) -> str | None:
+def server_url() -> str:
+    """W&B's server, as W&B would find it: environment, `wandb login --host`, its own cloud."""
+    import wandb
+
+    settings = wandb.Settings()
+    settings.update_from_system_settings()
+    settings.update_from_env_vars(dict(os.environ))
+    return str(settings.base_url)
+
+
+def unreachable(url: str, *, proxy: str | None = None) -> str | None:
     """Why no connection to `url` is made within some seconds; None where one is.
 
-    Behind a proxy, which is the one to be reached, the proxy decides.
+    Behind a proxy (the one given, or else the environment's) the proxy is what must be reached.
     """
     parts = urlsplit(url)
-    proxy = os.environ.get(f"{parts.scheme}_proxy") or os.environ.get(
-        f"{parts.scheme.upper()}_PROXY"
+    proxy = (
+        proxy
+        or os.environ.get(f"{parts.scheme}_proxy")
+        or os.environ.get(f"{parts.scheme.upper()}_PROXY")
     )
     target = urlsplit(proxy) if proxy else parts
     port = target.port or (443 if target.scheme == "https" else 80)

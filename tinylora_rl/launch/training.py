@@ -24,7 +24,7 @@ from tinylora_rl.launch.preflight import (
     check_tracking,
     check_verl,
 )
-from tinylora_rl.launch.ray_access import close_own_ray
+from tinylora_rl.launch.ray_access import close_own_ray, cluster_address
 from tinylora_rl.launch.resume import begin_at, choose_beginning
 from tinylora_rl.launch.run_checks import check_run
 from tinylora_rl.launch.tracking import track_offline_if_unreachable
@@ -179,7 +179,7 @@ def _sync(config: DictConfig) -> str:
 class _AfterRayInit:
     """An actor class whose creation takes the signals back first, and is watched afterwards.
 
-    With several nodes, each has the base model before anything is started on it.
+    On a cluster each node has the base model before anything is started on it.
 
     `ray.init`, which verl's `run_ppo` calls, puts its own handlers in place of ours, and its core
     aborts on SIGTERM. Creating the task runner is what `run_ppo` does next.
@@ -203,7 +203,7 @@ class _AfterRayInit:
 
     def remote(self) -> Any:
         stop_on_signals(self._ask)
-        if self._config.trainer.nnodes > 1:
+        if cluster_address(self._config) is not None:
             hold_on_every_node(self._config)
         return self._watchdog.watch(self._actor_class.remote())
 

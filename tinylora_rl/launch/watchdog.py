@@ -53,7 +53,10 @@ class Watchdog:
         import ray
 
         while not self._over.wait(POLL_S):
-            self.found = dead_actor()
+            try:
+                self.found = dead_actor()
+            except ray.exceptions.RayError:
+                continue  # Ray's control service is busy or restarts; the next poll asks again
             if self.found is not None:
                 if not self._over.wait(GRACE_S):
                     ray.kill(self._runner)

@@ -14,11 +14,10 @@ from tinylora_rl.data import benchmarks, gsm8k, math
 from tinylora_rl.data.records import HubFiles, WebFile
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.launch.doctor.finding import Finding, failed, failures, passed, warned
-from tinylora_rl.launch.tracking import OFF, unreachable
+from tinylora_rl.launch.tracking import OFF, server_url, unreachable
 from tinylora_rl.launch.trust import check_trust
 
 TIMEOUT_S = 4.0
-WANDB_URL = "https://api.wandb.ai"
 
 
 def local_model(config: DictConfig) -> Path | None:
@@ -99,8 +98,8 @@ def check_wandb(config: DictConfig) -> list[Finding]:
     mode = os.environ.get("WANDB_MODE", "online")
     if mode in OFF:
         return [passed("W&B", f"WANDB_MODE={mode}: nothing is sent")]
-    url = os.environ.get("WANDB_BASE_URL", WANDB_URL)
-    reason = unreachable(url)
+    url = server_url()
+    reason = unreachable(url, proxy=config.trainer.get("wandb_proxy"))
     if reason is None:
         return [passed("W&B", f"{url} answers")]
     message = f"{url}: no answer ({reason}); a run would track offline: `wandb sync` it later"

@@ -194,9 +194,10 @@ class _Server:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            client = self._clients.pop(pid)
-            _tell(client, str(os.waitstatus_to_exitcode(status)).encode())
-            client.close()
+            client = self._clients.pop(pid, None)
+            if client is not None:  # else a library's helper process, no worker
+                _tell(client, str(os.waitstatus_to_exitcode(status)).encode())
+                client.close()
 
 
 def _tell(client: socket.socket, news: bytes) -> None:

@@ -85,6 +85,9 @@ class TinyLoraSFTTrainer(sft_trainer.SFTTrainer):
         if self._num_updates < self.total_training_steps and self._wish.agreed():
             self.total_training_steps = self._num_updates
             self.stopped = True
+            # verl validates after a last step, and before it saves: the time may not be there
+            self.val_dataloader = None
+            self.test_freq = -1
         return super()._get_batch_seqlens(data=data)
 
     def fit(self) -> None:

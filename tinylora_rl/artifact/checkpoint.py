@@ -18,7 +18,7 @@ def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if str(base).startswith(("/", ".", "~")):
-        raise ValueError(f"{base}: no such folder; give a folder or a Hub id")
+        raise ValueError(f"{base}: no such folder; give a folder or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

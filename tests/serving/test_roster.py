@@ -174,6 +174,12 @@ def test_a_full_disk_is_tried_again_and_told_once(stage):
     assert len(stage.said) == 1
     stage.door.fault = None
     assert stage.update() == ["+a:1"]
+    stage.put("b", "2")
+    stage.door.fault = OSError(28, "No space left on device")
+    stage.update()
+    shutil.rmtree(stage.watched / "b")
+    stage.update()
+    assert stage.roster.refused == {}
 
 
 def test_what_the_engine_refuses_is_not_served(stage):
@@ -182,6 +188,9 @@ def test_what_the_engine_refuses_is_not_served(stage):
     assert stage.update() == []
     assert stage.roster.refused == {"a": "a: vLLM refuses it: no slots"}
     assert "a" not in stage.roster.served
+    stage.engine_refuses = None
+    stage.put("a", "22")  # never served: the name is free
+    assert stage.update() == ["+a:22"]
 
 
 def test_a_directory_that_vanishes_changes_nothing(stage):

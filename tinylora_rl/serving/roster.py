@@ -84,7 +84,7 @@ class Roster:
         try:
             check_name(name, self._reserved)
             adapter = await asyncio.to_thread(self._door.admit, adapter_dir(watched / name))
-            before = self._digests.setdefault(name, adapter.digest)
+            before = self._digests.get(name, adapter.digest)
             if before != adapter.digest:
                 raise ValueError(
                     f"{name}: was another adapter since this server started ({before[:12]}, now "
@@ -92,13 +92,13 @@ class Roster:
                 )
             if name not in self.served:
                 await self._announce(name, adapter)
-                self.served[name] = adapter
+                self.served[name], self._digests[name] = adapter, adapter.digest
                 self._say(f"serving {line_of(name, adapter)}")
         except (ValueError, OSError) as error:
             self._drop(name)
             self._refuse(name, _plain(str(error).replace(f"{watched}/", "")))
             if isinstance(error, OSError):
-                del self._stamps[name]  # this machine's fault: it is tried again
+                self._stamps[name] = ()  # this machine's fault: it is tried again
         else:
             self.refused.pop(_plain(name), None)
 

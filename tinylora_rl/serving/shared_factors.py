@@ -28,11 +28,12 @@ class Family:
     """What adapters of one rank, split and choice of targets share on one base.
 
     Attributes:
-        targets: the adapted modules; R of an adapter has their order.
+        targets: the adapted modules; R of an adapter has their order, `places` says it by name.
         left, right: {module name: U S (O, r)} and {module name: Vt (r, I)}, fp32 on the CPU.
     """
 
     targets: list[Target]
+    places: dict[str, int]
     left: dict[str, torch.Tensor]
     right: dict[str, torch.Tensor]
 
@@ -47,7 +48,6 @@ class AdapterFactors:
     def __init__(self, family: Family, R_NRR: torch.Tensor) -> None:
         self._family = family
         self._R_NRR = R_NRR
-        self._places = {target.name: place for place, target in enumerate(family.targets)}
 
     @property
     def rank(self) -> int:
@@ -61,11 +61,11 @@ class AdapterFactors:
     @property
     def names(self) -> Iterable[str]:
         """Of the adapted modules, as the base's checkpoint has them."""
-        return self._places.keys()
+        return self._family.places.keys()
 
     def of(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(A (r, I), B (O, r)) of a module, fp32; None where it is not adapted."""
-        place = self._places.get(name)
+        place = self._family.places.get(name)
         if place is None:
             return None
         return self._family.right[name], self._family.left[name] @ self._R_NRR[place]
@@ -123,6 +123,7 @@ class SharedFactors:
 def _family_of(bank: Bank, targets: list[Target]) -> Family:
     return Family(
         targets=targets,
+        places={target.name: place for place, target in enumerate(targets)},
         left={name: factors.left_OR for name, factors in bank.items()},
         right={name: factors.right_RI for name, factors in bank.items()},
     )

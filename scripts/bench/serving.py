@@ -8,8 +8,8 @@ Two servers on the embedded model, fp32, on this machine: `plain`, vLLM's own wi
 while it runs. For each count of adapters:
 
 memory    what the engine counts: its slots, what adapters share, their own; and the resident memory
-          of its processes, every adapter having answered. From the second count on also that above
-          the first's, per further adapter: the first brings LoRA's own buffers
+          of its processes, every adapter having answered; for each adapter since the count before,
+          too. The first few bring the buffers of mixed batches
 speed     tokens a second of a fixed load (greedy, no end of text), spread evenly over the adapters,
           over that of the base on `plain` in the same round; rounds visit the loads in shuffled
           order. Also the base's on `ours`.
@@ -341,15 +341,15 @@ def main() -> int:
                         ours.tokens_per_s(names, prompts, max(given.requests, count))
                     progress(f"{count} adapters")
                     rss = ours.engine_rss()
-                    first = rows[0] if rows else None
+                    before = rows[-1] if rows else None
                     memory = ours.call("/v1/adapters")["memory"]
                     row = {
                         "adapters": count,
                         "disk_bytes_each": folder_bytes(made[0]),
                         "own_bytes_each": memory["adapter_bytes"] // count,
                         "rss_bytes": rss,
-                        "rss_bytes_each": first
-                        and (rss - first["rss_bytes"]) // (count - first["adapters"]),
+                        "rss_bytes_each": before
+                        and (rss - before["rss_bytes"]) // (count - before["adapters"]),
                         "added_s_each": round(spent_s / (count - num_before), 3),
                         **memory,
                         **measure(plain, ours, names, prompts, given),

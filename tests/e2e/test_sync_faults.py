@@ -10,6 +10,7 @@ pytestmark = pytest.mark.e2e
 FAULTS = "tests.e2e.faults"
 
 
+@pytest.mark.slow
 def test_a_worker_that_raises_ends_the_run_with_its_error_within_the_deadline(tmp_path):
     deadline_s = 300  # long: the error must not wait for it
     start_s = time.monotonic()

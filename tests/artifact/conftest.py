@@ -1,10 +1,9 @@
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from tests.one_thread import one_thread  # noqa: F401
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.arithmetic import base_model_dir, sample_problems
@@ -22,15 +21,6 @@ PROVENANCE = {
     "global_step": 350,
     "metrics": {"gsm8k/strict": 0.907, "gsm8k/flexible": 0.913, "math500": 0.746},
 }
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Kernels of these models last microseconds: on a busy machine, threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def arithmetic_model(dtype: torch.dtype = torch.float32) -> PreTrainedModel:

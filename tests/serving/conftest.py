@@ -1,19 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
-import torch
 
+from tests.one_thread import one_thread  # noqa: F401
 from tests.serving.made import make_adapters
 from tinylora_rl.adapter import TinyLoraConfig
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Kernels of this model last microseconds: on a busy machine, threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="package")

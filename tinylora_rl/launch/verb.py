@@ -24,7 +24,7 @@ def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     `dry_run=true` plans and checks, and runs no job.
     """
     register_resolvers()
-    if {"-m", "--multirun"} & set(sys.argv) and "dry_run=true" in sys.argv:
+    if {"-m", "--multirun"} & set(sys.argv) and "dry_run=true" in map(str.lower, sys.argv):
         print(
             "error: dry_run=true: looks at one run; give it without -m, or hydra/launcher=plan to "
             "see what a sweep would run and cost",

@@ -2,10 +2,30 @@
 off.
 """
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
+
+import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tinylora_rl.verl_plugin.engine
     import tinylora_rl.verl_plugin.sync.rollout
     import tinylora_rl.verl_plugin.sync.worker_extension  # noqa: F401
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def real_queue() -> str:
+    """What `real_queue.py` prints; its TransferQueue and Ray have a process of their own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.verl_plugin.real_queue"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    ).stdout

@@ -4,28 +4,15 @@ Upstream: verl 0.9.1 polls for ever (trainer/ppo/v1/replay_buffer.py).
 """
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def said() -> dict[tuple[str, str], tuple[float, str]]:
+def said(real_queue: str) -> dict[tuple[str, str], tuple[float, str]]:
     """{(what was tried, the trainer's mode): (seconds, how the wait ended)}."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.verl_plugin.watched_queue"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
     found = re.findall(
-        r"^(stuck|slow|failed) (sync|separate_async) ([\d.]+) (.*)$", result.stdout, re.M
+        r"^(stuck|slow|failed) (sync|separate_async) ([\d.]+) (.*)$", real_queue, re.M
     )
     return {(case, mode): (float(seconds), text) for case, mode, seconds, text in found}
 

@@ -21,6 +21,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from tinylora_rl.verl_plugin.actor_fields import keep_fields_of_actor
 from tinylora_rl.verl_plugin.finite import check_norm, check_rewards
 from tinylora_rl.verl_plugin.kept_steps import KeptSteps
 from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
@@ -192,7 +193,15 @@ class TinyLoraHooks(KeptSteps):
             policy_version=self.global_steps,
         )
 
-    # -- what is not finite, and metrics -----------------------------------------------------------
+    # -- what the actor is sent, what is not finite, and metrics -----------------------------------
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
+        keep_fields_of_actor(batch)
+        return super()._compute_old_log_prob(batch, metrics)
+
+    def _compute_ref_log_prob(self, batch: Any, metrics: dict) -> Any:
+        keep_fields_of_actor(batch)
+        return super()._compute_ref_log_prob(batch, metrics)
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
         scores = tq.kv_batch_get(
@@ -203,6 +212,7 @@ class TinyLoraHooks(KeptSteps):
         return super()._compute_advantage(batch, metrics)
 
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
+        keep_fields_of_actor(batch)
         batch = super()._update_actor(batch, metrics)
         check_norm(float(metrics["actor/grad_norm"]), self.global_steps)
         for key in [key for key in metrics if key.startswith(("actor/tinylora/", "actor/signal/"))]:

@@ -1,4 +1,6 @@
-"""verl's replay buffers on a real TransferQueue, watched: prints what ends their waits."""
+"""A real TransferQueue: prints what ends the waits of watched replay buffers, and what an actor is
+sent of a sample.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,14 @@ import threading
 import time
 
 import ray
+import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from verl.utils.transferqueue_utils import kv_batch_meta2batch_meta
 
+from tinylora_rl.verl_plugin.actor_fields import keep_fields_of_actor
 from tinylora_rl.verl_plugin.watched_rollout import RolloutError, watched
 
 STORAGE = {"total_storage_size": 1000, "num_data_storage_units": 1}
@@ -44,6 +50,29 @@ def wait(kind: type[ReplayBuffer], mode: str, num_prompts: int, deadline_s: floa
     return f"{mode} {time.monotonic() - start_s:.1f} {said}"
 
 
+def put_samples(*keys: str) -> tq.KVBatchMeta:
+    """Samples of different lengths, as an agent loop stores them."""
+    samples = [
+        {
+            "input_ids": torch.arange(3 + row),
+            "response_mask": torch.ones(1 + row),
+            "rm_scores": torch.zeros(1 + row),
+            "multi_modal_inputs": {},
+            "reward_model": {"ground_truth": "7"},
+            "extra_info": {"index": row},
+            "uid": key,
+        }
+        for row, key in enumerate(keys)
+    ]
+    tags = [{"status": "success"} for _ in keys]
+    return tq.kv_batch_put(
+        keys=list(keys),
+        partition_id="train",
+        fields=list_of_dict_to_tensordict(samples),
+        tags=tags,
+    )
+
+
 def main() -> None:
     ray.init(
         address="local",
@@ -68,6 +97,13 @@ def main() -> None:
         put(a="finished", b="failure", c="running")
         print("failed", wait(kind, mode, 1, deadline_s=60.0))
         tq.kv_clear(keys=["a", "b", "c"], partition_id="train")
+
+    for batch in (put_samples("a_0_0", "b_0_0"), put_samples("c_0_0")):
+        keep_fields_of_actor(batch)
+        sent = kv_batch_meta2batch_meta(batch)  # what verl makes of it before it sends
+        print("sent", len(batch), *sent.field_names)
+    kept = tq.kv_batch_get(keys=["b_0_0"], partition_id="train", select_fields=["reward_model"])
+    print("kept", list(kept["reward_model"]))
     tq.close()
     ray.shutdown()
 

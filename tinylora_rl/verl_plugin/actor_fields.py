@@ -1,0 +1,23 @@
+"""What of each sample the actor is sent: what it computes with.
+
+verl sends it every field of a sample, some thirty, twice a step. Those that are no tensors (the
+row's prompt, its ground truth, its extra_info) are for the judge, and to fetch, select and split
+them sample by sample costs more than the forward pass of a small model.
+"""
+
+from __future__ import annotations
+
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+
+OBJECTS_READ = ("multi_modal_inputs",)  # a dictionary per sample, which verl's engines read
+
+
+def keep_fields_of_actor(batch: KVBatchMeta) -> None:
+    """From here on `batch` stands for its samples' tensors alone; what is stored stays stored."""
+    stored = tq.get_client().kv_retrieve_meta(keys=batch.keys, partition_id=batch.partition_id)
+    batch.fields = [
+        name
+        for name, schema in stored.field_schema.items()
+        if name in OBJECTS_READ or not schema["is_non_tensor"]
+    ]

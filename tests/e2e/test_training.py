@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -148,14 +149,31 @@ def test_asked_to_stop_damaged_misled_and_killed_it_ends_at_the_same_v(undisturb
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_run_at_once_with_75_and_leaves_no_process_behind(tmp_path):
-    started = Started(tmp_path / "run", *SMALL)
-    log = tmp_path / "run" / "log.txt"
-    # Ray and verl are really up
-    started.wait_for(lambda: log.exists() and "TaskRunner" in log.read_text(errors="replace"))
+@pytest.mark.parametrize("moment", ["start", "rollout", "update"])
+def test_sigterm_ends_a_run_at_once_and_what_is_kept_goes_on(undisturbed, tmp_path, moment):
+    overrides = (*SMALL, "trainer.total_training_steps=3")
+    fault = "actor_rollout_ref.model.external_lib=tests.e2e.faults.slow_update"
+    started = Started(tmp_path / "run", *overrides, fault)
+    run = started.run
+    happened = {
+        "start": lambda: "TaskRunner" in written(run.log),  # Ray and verl are really up
+        "rollout": lambda: '"step":' in written(run.metrics),  # of step 1: the next is sampled
+        "update": lambda: "the second update has its gradient" in written(run.log),
+    }
+    started.wait_for(happened[moment])
     started.signal(signal.SIGTERM)
-    assert started.finished().code == 75
+    stopped = started.finished(timeout_s=9)  # before the update in progress would end
+    assert stopped.code == 75, story(stopped)
     assert not started.left_behind()
+    if moment == "start":
+        return
+    assert kept_step(run) == 1
+    assert vector_steps(run) == [1]
+    finished = train(run.path, *overrides)
+    assert finished.code == 0, story(finished)
+    ours, true = (read_vectors(end.run.vectors) for end in (finished, undisturbed))
+    for step in (1, 2, 3):
+        assert ours[step][0] == pytest.approx(true[step][0], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -165,3 +183,7 @@ def test_the_clock_stops_a_run_between_two_steps(tmp_path):
     assert finished.code == 75, story(finished)
     assert f"stopped after step {max(finished.steps)}: {limit}" in finished.console
     assert kept_step(finished.run) == max(finished.steps)
+
+
+def written(file: Path) -> str:
+    return file.read_text(errors="replace") if file.exists() else ""

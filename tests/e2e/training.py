@@ -120,8 +120,8 @@ class Started:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def finished(self) -> Finished:
-        code = self._process.wait(timeout=200)
+    def finished(self, timeout_s: float = 200) -> Finished:
+        code = self._process.wait(timeout_s)
         return Finished(code, self._console.read_text(), self.run)
 
     def processes(self) -> list[psutil.Process]:

@@ -14,7 +14,7 @@ import torch
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights
-from tinylora_rl.vllm_plugin.cpu_patch import keep_weights_after_packing
+from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
 from tinylora_rl.vllm_plugin.policy_holder import PolicyHolder
 
 EXTENSION = f"{__name__}.PolicyWorkerExtension"
@@ -31,7 +31,7 @@ class PolicyWorkerExtension(PolicyHolder):
         from vllm.platforms import current_platform
 
         if current_platform.is_cpu():
-            keep_weights_after_packing()
+            patch_cpu_build()
         return super().__new__(cls)
 
     def hold_adapter(

@@ -11,7 +11,7 @@ from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedW
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
-from tinylora_rl.vllm_plugin.cpu_patch import keep_weights_after_packing
+from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
 from tinylora_rl.vllm_plugin.policy_holder import PolicyHolder
 
 
@@ -20,7 +20,7 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
 
     def __new__(cls, **kwargs: Any) -> TinyLoraWorkerExtension:
         if get_device_name() == "cpu":
-            keep_weights_after_packing()
+            patch_cpu_build()
         return super().__new__(cls, **kwargs)
 
     def load_policy(

@@ -49,7 +49,7 @@ ACTORS = {  # target: beginning of the process's title
     "engine": "ray::TinyLoraHttpServer",
     "agent loop": "ray::AgentLoopWorker",
     "rewards": "ray::RewardLoopWorker",
-    "task runner": "ray::_TinyLoraTaskRunner",
+    "task runner": "ray::TaskRunner",
     "queue": "ray::TransferQueueController",
     "storage": "ray::SimpleStorageUnit",
 }

@@ -178,7 +178,7 @@ def test_sigterm_ends_a_run_at_once_and_what_is_kept_goes_on(undisturbed, tmp_pa
 
 @pytest.mark.slow
 def test_the_clock_stops_a_run_between_two_steps(tmp_path):
-    limit = "run.time_limit_s=240"  # more than starting takes, less than so many steps
+    limit = "run.time_limit_s=160"  # more than starting takes, less than so many steps
     finished = train(tmp_path / "run", *SMALL, "trainer.total_training_steps=1000", limit)
     assert finished.code == 75, story(finished)
     assert f"stopped after step {max(finished.steps)}: {limit}" in finished.console

@@ -10,7 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -87,6 +89,8 @@ class Started:
         prefix: a command that the run is started by.
     """
 
+    living: ClassVar[list[Started]] = []
+
     def __init__(self, run_dir: Path, *overrides: str, prefix: Sequence[str] = ()) -> None:
         self.run = RunDirectory(run_dir)
         self._mark = uuid.uuid4().hex
@@ -100,6 +104,18 @@ class Started:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.living.append(self)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Nothing that was started goes on, however its test ended."""
+        while cls.living:
+            started = cls.living.pop()
+            while left := started.processes():
+                for process in left:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            started._process.wait()
 
     def wait_for(self, is_so: Callable[[], bool], timeout_s: float = 400) -> None:
         deadline_s = time.monotonic() + timeout_s

@@ -4,7 +4,7 @@ import time
 
 from tinylora_rl.runs.directory import MetricsFile
 from tinylora_rl.runs.stopping import StopFile
-from tinylora_rl.runs.time_limit import ENDING_S, SLOWER, TimeLimit, slowest_step_s
+from tinylora_rl.runs.time_limit import ENDING_S, POLL_S, SLOWER, TimeLimit, slowest_step_s
 
 
 def test_who_asks_first_is_remembered_and_answered(tmp_path):
@@ -59,6 +59,12 @@ def test_a_step_that_would_not_fit_is_not_begun(tmp_path):
     assert watch(path, ENDING_S + SLOWER * 100 + 60, 1.5) == []
     limit_s = ENDING_S + SLOWER * 100 + 0.5
     assert watch(path, limit_s, 2.5) == [f"run.time_limit_s={limit_s:g}"]
+
+
+def test_a_step_begun_since_the_last_look_still_fits(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    steps(path, 100)
+    assert len(watch(path, ENDING_S + SLOWER * 100 + POLL_S + 0.9, 1.5)) == 1
 
 
 def test_what_does_not_end_in_time_is_ended(tmp_path):

@@ -65,7 +65,9 @@ class TimeLimit:
             if now_s >= end_s:
                 self._end()
                 return
-            if not asked and now_s + SLOWER * slowest_step_s(self._metrics) >= end_s:
+            # a step that was begun since the last look must still fit, too
+            step_s = SLOWER * slowest_step_s(self._metrics) + 2 * POLL_S
+            if not asked and now_s + step_s >= end_s:
                 self._ask(f"run.time_limit_s={self._limit_s:g}")
                 asked = True
 

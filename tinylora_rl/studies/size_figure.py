@@ -61,6 +61,10 @@ def draw_size_sweep(study: Study) -> Figure | None:
 
         above = axes.secondary_xaxis("top", functions=(to_bytes, to_numbers))
         above.set_xlabel("bytes", fontsize=8)
+        counts = [result.arm.num_parameters or 1 for result in sized]
+        is_narrow = max(counts) < 1000 * min(counts)
+        above.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if is_narrow else (1,)))
+        above.xaxis.set_minor_formatter(NullFormatter())
         above.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{short_count(x)}B"))
         above.tick_params(labelsize=7)
     return figure

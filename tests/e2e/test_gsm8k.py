@@ -15,6 +15,7 @@ def test_two_steps_on_gsm8k(recipe, tmp_path, real_gsm8k):
         "platform=cpu",
         "model=tiny",
         f"data.path={real_gsm8k}",
+        "task.prompts_per_step=16",
         "task.eval_rows=4",
         "trainer.total_training_steps=2",
         WANDB_MODE="offline",

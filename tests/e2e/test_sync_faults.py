@@ -45,6 +45,7 @@ def test_a_worker_that_came_back_empty_is_found_before_its_samples_are_used(tmp_
     assert max(finished.steps) == 1, "step 2 must not have been taken"
 
 
+@pytest.mark.slow
 def test_the_control_a_skipped_sync_shows_in_the_probabilities(tmp_path):
     """What test_training asserts of a healthy run must fail here, or it would prove nothing."""
     finished = train(

@@ -1,8 +1,8 @@
 """What of each sample the actor is sent: what it computes with.
 
 verl sends it every field of a sample, some thirty, twice a step. Those that are no tensors (the
-row's prompt, its ground truth, its extra_info) are for the judge, and to fetch, select and split
-them sample by sample costs more than the forward pass of a small model.
+row's prompt, its ground truth, its extra_info) are for the judge; they are fetched, selected and
+split sample by sample, which took a fifth of the time of the embedded model's log-probs.
 """
 
 from __future__ import annotations

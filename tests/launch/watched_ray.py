@@ -9,6 +9,7 @@ import time
 
 import ray
 
+from tests.own_ray import start_own_ray
 from tinylora_rl.launch import watchdog as module
 from tinylora_rl.launch.ending import stop_on_signals
 from tinylora_rl.launch.watchdog import Watchdog, dead_actor
@@ -34,13 +35,7 @@ class Runner:
 
 def main(victim: str) -> None:
     module.GRACE_S = 1.0
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=100_000_000,
-        log_to_driver=False,
-    )
+    start_own_ray()
     asked: list[str] = []
     stop_on_signals(asked.append)
     os.kill(os.getpid(), signal.SIGUSR1)

@@ -15,6 +15,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.utils.transferqueue_utils import kv_batch_meta2batch_meta
 
+from tests.own_ray import start_own_ray
 from tinylora_rl.verl_plugin.actor_fields import keep_fields_of_actor
 from tinylora_rl.verl_plugin.watched_rollout import RolloutError, watched
 
@@ -74,13 +75,7 @@ def put_samples(*keys: str) -> tq.KVBatchMeta:
 
 
 def main() -> None:
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=100_000_000,
-        log_to_driver=False,
-    )
+    start_own_ray()
     tq.init(OmegaConf.create(QUEUE))
     for kind, mode in ((ReplayBuffer, "sync"), (ReplayBufferAsync, "separate_async")):
         put(a="finished", b="running", c="running")

@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from tinylora_rl.launch.sweep.jobs import Job
+    from tinylora_rl.sweeps.jobs import Job
 
 
 class PointsSweeper(Sweeper):
@@ -40,8 +40,8 @@ class PointsSweeper(Sweeper):
         Raises:
             SweepOver: always, with the sweep's exit code.
         """
-        from tinylora_rl.launch.ending import exit_code_of
-        from tinylora_rl.launch.sweep.sweep import SweepOver, sweep
+        from tinylora_rl.runs.exit_codes import exit_code_of
+        from tinylora_rl.sweeps.sweep import SweepOver, sweep
 
         raise SweepOver(
             exit_code_of(lambda: sweep(self._config, self._loader, self._launcher, arguments))
@@ -61,7 +61,7 @@ class _JobsLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Runs the points in order; returns those that were run, which ends with a failed one."""
-        from tinylora_rl.launch.sweep.jobs import jobs_of
+        from tinylora_rl.sweeps.jobs import jobs_of
 
         jobs = jobs_of(self._config, job_overrides, initial_job_idx)
         codes = self._run(jobs)
@@ -92,7 +92,7 @@ class ProcessesLauncher(_JobsLauncher):
         self._options = options
 
     def _run(self, jobs: list[Job]) -> Mapping[Path, int]:
-        from tinylora_rl.launch.sweep.processes import run_in_turn
+        from tinylora_rl.sweeps.processes import run_in_turn
 
         return run_in_turn(jobs, console=sys.stdout, **self._options)
 
@@ -104,6 +104,6 @@ class RayJobsLauncher(_JobsLauncher):
         self._options = options
 
     def _run(self, jobs: list[Job]) -> Mapping[Path, int]:
-        from tinylora_rl.launch.sweep.ray_jobs import RayJobs
+        from tinylora_rl.sweeps.ray_jobs import RayJobs
 
         return RayJobs(**self._options).run(jobs, sys.stdout)

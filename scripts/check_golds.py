@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinylora_rl.data import benchmarks, gsm8k
 from tinylora_rl.rewards.extract import boxed
 from tinylora_rl.rewards.judges import Gold, judge
+from tinylora_rl.tasks import benchmarks, gsm8k
 
 SETS = ["gsm8k_train", *benchmarks.BENCHMARKS]
 

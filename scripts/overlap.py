@@ -2,7 +2,7 @@
 
     python scripts/overlap.py DATA_DIR [--math-split simplelr_qwen_level3to5]
 
-DATA_DIR holds the local files that `tinylora_rl.data.benchmarks` reads. With `--math-split`, also
+DATA_DIR holds the local files that `tinylora_rl.tasks.benchmarks` reads. With `--math-split`, also
 compares that training split of SimpleRL-Zoo, which DATA_DIR must hold.
 """
 
@@ -11,8 +11,8 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
-from tinylora_rl.data import DataError, Row, benchmarks, gsm8k, math
-from tinylora_rl.data.overlap import NGRAM, THRESHOLD, Index, Overlap, overlap
+from tinylora_rl.tasks import DataError, Row, benchmarks, gsm8k, math_dataset
+from tinylora_rl.tasks.overlap import NGRAM, THRESHOLD, Index, Overlap, overlap
 
 MAX_QUESTION_CHARS = 160
 
@@ -21,12 +21,14 @@ def main() -> int:
     """Print the report; 1 where the data cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("--math-split", choices=math.SPLITS)
+    parser.add_argument("--math-split", choices=math_dataset.SPLITS)
     arguments = parser.parse_args()
     try:
         train = {"gsm8k train": gsm8k.rows("train", arguments.data_dir)}
         if arguments.math_split:
-            train[arguments.math_split] = math.rows(arguments.math_split, arguments.data_dir)
+            train[arguments.math_split] = math_dataset.rows(
+                arguments.math_split, arguments.data_dir
+            )
         test = {name: benchmarks.rows(name, arguments.data_dir) for name in benchmarks.BENCHMARKS}
     except DataError as error:
         print(error, file=sys.stderr)

@@ -12,7 +12,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from tinylora_rl.launch.verb import run_verb
+from tinylora_rl.command import run_verb
 
 
 def _job(config: DictConfig) -> int:

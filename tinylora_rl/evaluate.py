@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from tinylora_rl.launch.verb import run_verb
+from tinylora_rl.command import run_verb
 
 
 def _job(config: DictConfig) -> int:
-    from tinylora_rl.launch.evaluation import evaluate
+    from tinylora_rl.evaluation.run import evaluate
 
     return evaluate(config)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylora_rl.errors import ConfigError, MachineError
-from tinylora_rl.launch.ending import exit_code_of
 from tinylora_rl.runs.console import exit_noise_to
+from tinylora_rl.runs.exit_codes import exit_code_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # after the environment: these import vLLM and torch
     from tinylora_rl.evaluation.engine import LORA_RANKS
-    from tinylora_rl.serving.preparation import Asked, prepare
+    from tinylora_rl.serving.build import Asked, prepare
     from tinylora_rl.serving.server import bind, run
 
     asked = {key: value for key, value in vars(arguments).items() if key != "device"}
@@ -64,7 +64,7 @@ def _engine(device: str) -> dict[str, Any]:
     """Options and environment of vLLM on this device: those of an evaluation."""
     from omegaconf import OmegaConf
 
-    from tinylora_rl.launch.resolvers import config_dir
+    from tinylora_rl.settings.resolvers import config_dir
 
     if find_spec("vllm") is None:
         raise MachineError("vllm: not installed; install this package with its cpu or gpu extra")

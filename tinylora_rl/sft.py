@@ -11,7 +11,7 @@ import os
 
 from omegaconf import DictConfig
 
-from tinylora_rl.launch.verb import run_verb
+from tinylora_rl.command import run_verb
 
 
 def _job(config: DictConfig) -> int:
@@ -19,7 +19,7 @@ def _job(config: DictConfig) -> int:
     # too, they then wait for each other: a step of the embedded model took 2 s instead of 0.07 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from tinylora_rl.launch.sft import sft
+    from tinylora_rl.supervised.run import sft
 
     return sft(config)
 

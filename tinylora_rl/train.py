@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from tinylora_rl.launch.verb import run_verb
+from tinylora_rl.command import run_verb
 
 
 def _job(config: DictConfig) -> int:
-    from tinylora_rl.launch.training import train
+    from tinylora_rl.training.run import train
 
     return train(config)
 

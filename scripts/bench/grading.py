@@ -6,8 +6,8 @@
 Everything runs on two cores. The peers, on the same responses in the same run, are math-verify as
 its documentation has it (`parse` and `verify` in the main thread, alarms of its own) and a process
 per answer. math-verify reads more answers as right than our judges: verdicts are not compared.
-Hostile answers are those of `tests/rewards/hostile.py`; a peer gets a sample of them and is ended
-when it has taken ten times the pool's time.
+Hostile answers are those of `tests/unit/rewards/hostile.py`; a peer gets a sample of them and is
+ended when it has taken ten times the pool's time.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # for `tests`, which no installation has
 
-from tests.rewards.hostile import hostile  # noqa: E402
+from tests.unit.rewards.hostile import hostile  # noqa: E402
 from tinylora_rl.rewards import Gold, GradingPool, Submission  # noqa: E402
 from tinylora_rl.rewards.judges import JUDGES, is_symbolic  # noqa: E402
 

@@ -48,8 +48,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.arithmetic import base_model_dir, sample_problems
-from tinylora_rl.arithmetic.probe import encode_prompt
+from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
+from tinylora_rl.tasks.arithmetic.probe import encode_prompt
 
 BASE = "base"
 CONCURRENCY = 32

@@ -53,8 +53,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from step_watch import Line, Trace, watch
 
-from tinylora_rl.launch.datasets import prepare_datasets
-from tinylora_rl.launch.resolvers import config_dir, register_resolvers, verl_config_dir
+from tinylora_rl.settings.resolvers import config_dir, register_resolvers, verl_config_dir
+from tinylora_rl.tasks.prepare import prepare_datasets
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("rollout", "log-prob", "update", "sync", "other")

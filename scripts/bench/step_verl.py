@@ -14,7 +14,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import distributed
 from verl.workers import engine_workers
 
-from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
 
 _initialize = distributed.initialize_global_process_group_ray
 

@@ -169,7 +169,7 @@ class Trainer:
             inject,
         )
         from tinylora_rl.adapter.bank_bytes import bank_to_bytes
-        from tinylora_rl.verl_plugin.sync.proof import Proof
+        from tinylora_rl.verl_plugin.sync.verify import Proof
 
         self.bucket_mb = BUCKET_MB[shape]
         self.use_shm = device.type == "cpu"
@@ -256,7 +256,7 @@ class Trainer:
 
     def factors(self, sampler: Sampler, version: int) -> tuple[int, float]:
         from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
-        from tinylora_rl.verl_plugin.sync.wire import lora_config, lora_tensors
+        from tinylora_rl.verl_plugin.sync.policy_message import lora_config, lora_tensors
 
         checksum = StreamChecksum(sampled=True)
         sampler.begin(

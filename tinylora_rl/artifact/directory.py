@@ -33,7 +33,6 @@ from tinylora_rl.adapter import (
     load_or_build,
     targets_of,
 )
-from tinylora_rl.artifact.checkpoint import revision_of
 from tinylora_rl.artifact.manifest import (
     FORMAT,
     MANIFEST,
@@ -45,6 +44,7 @@ from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, encode
 from tinylora_rl.artifact.provenance import Provenance
 from tinylora_rl.artifact.summary import printable
 from tinylora_rl.atomic import replacing_directory
+from tinylora_rl.base_model.snapshot import revision_of
 
 __all__ = [
     "MANIFEST",

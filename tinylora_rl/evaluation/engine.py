@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylora_rl.evaluation.plan import Key, Policy, Question
-from tinylora_rl.vllm_plugin import policy_worker
+from tinylora_rl.vllm_plugin import worker_extension
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank` (vllm.config.lora.MaxLoRARanks); smaller adapters are padded
@@ -71,7 +71,7 @@ class Engine:
             }
         self._llm = LLM(
             model,
-            worker_extension_cls=policy_worker.EXTENSION,
+            worker_extension_cls=worker_extension.EXTENSION,
             **lora,
             **options,
         )

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from tinylora_rl.rewards.answer_structure import LIST, SET, Shape, shape_of
 from tinylora_rl.rewards.numerals import MAX_NUMBER_CHARS, parse_number
-from tinylora_rl.rewards.shape import LIST, SET, Shape, shape_of
 from tinylora_rl.rewards.spelling import one_spelling, unwrapped, without_spaces
 from tinylora_rl.rewards.units import split_unit
 

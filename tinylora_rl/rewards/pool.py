@@ -1,11 +1,11 @@
 """Grading that always comes back: symbolic judges run in processes that are killed when they hang.
 
 Exact judges run where they are called: they are regular expressions whose time grows linearly with
-the response (tests/rewards/test_hostile.py), so a round trip would only add to it. Symbolic judges
-go to one of `num_workers` long-lived child processes. Each answer has a deadline, which starts when
-a ready process takes it; each child has a cap on its address space. A child that is late, out of
-memory, dead or talking nonsense is killed and replaced, and what it had not judged is `timed_out`:
-never `wrong`. The cause is in `Graded.failure` and in `GradingPool.counts`.
+the response (tests/unit/rewards/test_hostile.py), so a round trip would only add to it. Symbolic
+judges go to one of `num_workers` long-lived child processes. Each answer has a deadline, which
+starts when a ready process takes it; each child has a cap on its address space. A child that is
+late, out of memory, dead or talking nonsense is killed and replaced, and what it had not judged is
+`timed_out`: never `wrong`. The cause is in `Graded.failure` and in `GradingPool.counts`.
 
 The deadline is in seconds of the child's processor time, so that a busy machine does not decide
 what an answer is worth. After `WALL_FACTOR` times as long on the clock a child is given up anyway.

@@ -1,6 +1,6 @@
 r"""Whether two answers are mathematically equal: math-verify's word, and a second opinion.
 
-math-verify alone pays wrong answers (each is a test in `tests/rewards/test_symbolic.py`): it drops
+math-verify alone pays wrong answers (tests in `tests/unit/rewards/test_symbolic.py`): it drops
 units and lower-cases symbols, takes `(1,2)` for `[1,2)`'s kin, compares decimals after rounding to
 six places and constants after chopping everything below 1e-15, calls two equations without real
 solutions equal. So it is asked about single values only:
@@ -24,8 +24,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from tinylora_rl.rewards.answer_structure import nesting
 from tinylora_rl.rewards.normalise import Value, agree, same_answer, same_value, value_of
-from tinylora_rl.rewards.shape import nesting
 
 NUM_DIGITS = 50  # of the second opinion
 MAX_NESTING = 10  # the parser takes seconds beyond

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from tinylora_rl.errors import EXIT_FAILED, ConfigError, MachineError
-from tinylora_rl.serving.hosting import ARGUMENT, Hosting
+from tinylora_rl.serving.app import ARGUMENT, Hosting
 
 WANTED_FILES = 65535
 """Open files, of which every client takes one."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.serving.hosting import MIDDLEWARE
-from tinylora_rl.serving.intake import Admitted, Limits
+from tinylora_rl.serving.admission import Admitted, Limits
+from tinylora_rl.serving.app import MIDDLEWARE
 from tinylora_rl.serving.worker import EXTENSION
 
 MAX_KNOWN_ADAPTERS = 1 << 16

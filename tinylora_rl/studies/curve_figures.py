@@ -6,10 +6,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tinylora_rl.studies.arms import Arm
 from tinylora_rl.studies.curves import mean_series
 from tinylora_rl.studies.study import Result, Study
 from tinylora_rl.studies.tables import count_text
+from tinylora_rl.studies.variants import Arm
 
 PANELS = (
     ("critic/score/mean", "training reward"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinylora_rl.studies.arms import Arm
 from tinylora_rl.studies.records import RunRecord
 from tinylora_rl.studies.study import Result, Study
+from tinylora_rl.studies.variants import Arm
 
 
 def sized_results(study: Study) -> list[Result]:

@@ -18,8 +18,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from tinylora_rl.studies.ablation_figures import draw_rank, draw_tying
 from tinylora_rl.studies.curve_figures import draw_learning_rates, draw_training_curves
-from tinylora_rl.studies.field_figures import draw_rank, draw_tying
 from tinylora_rl.studies.size_figure import draw_size_sweep
 from tinylora_rl.studies.study import Study
 

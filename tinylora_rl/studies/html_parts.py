@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-from tinylora_rl.studies.readings import Reading, Severity
+from tinylora_rl.studies.diagnostics import Reading, Severity
 from tinylora_rl.studies.svg import NUM_COLOURS, Chart, draw
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

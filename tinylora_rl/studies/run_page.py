@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tinylora_rl.studies.arms import METHODS
+from tinylora_rl.studies.dashboard import SECTIONS, Panel
+from tinylora_rl.studies.diagnostics import Severity, read_metrics_aloud
 from tinylora_rl.studies.html_parts import (
     badge,
     colour_legend,
@@ -13,12 +14,11 @@ from tinylora_rl.studies.html_parts import (
     readings_list,
     text,
 )
-from tinylora_rl.studies.layout import SECTIONS, Panel
-from tinylora_rl.studies.readings import Severity, read_metrics_aloud
 from tinylora_rl.studies.records import RunRecord, State, setting
 from tinylora_rl.studies.svg import NUM_COLOURS, Chart, Line
 from tinylora_rl.studies.tables import bytes_text, count_text
 from tinylora_rl.studies.trained import NAMES
+from tinylora_rl.studies.variants import METHODS
 
 STATE_SEVERITY: dict[State, Severity] = {
     "finished": "good",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.intervals import Estimate
-from tinylora_rl.studies.arms import Arm, arms_of
 from tinylora_rl.studies.evaluations import Evaluation
 from tinylora_rl.studies.paper import PaperPoint, papers_numbers
 from tinylora_rl.studies.records import RunRecord
 from tinylora_rl.studies.seeds import over_seeds
 from tinylora_rl.studies.selection import Choice, choose_rate
+from tinylora_rl.studies.variants import Arm, arms_of
 
 NOT_ENDED_WELL = ("running", "stopped", "failed")
 RECOVERED = 0.9  # the paper's share: "90 % of performance improvements"

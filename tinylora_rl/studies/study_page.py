@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tinylora_rl.studies.curves import best_at_each_size, curves_of, mean_series, sized_results
+from tinylora_rl.studies.dashboard import SECTIONS
+from tinylora_rl.studies.diagnostics import Reading, read_metrics_aloud
 from tinylora_rl.studies.html_parts import (
     badge,
     colour_legend,
@@ -15,9 +17,7 @@ from tinylora_rl.studies.html_parts import (
     table,
     text,
 )
-from tinylora_rl.studies.layout import SECTIONS
 from tinylora_rl.studies.paper import PaperPoint
-from tinylora_rl.studies.readings import Reading, read_metrics_aloud
 from tinylora_rl.studies.records import RunRecord
 from tinylora_rl.studies.run_page import state_badge
 from tinylora_rl.studies.seeds import whisker

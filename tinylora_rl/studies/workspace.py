@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinylora_rl.errors import ConfigError, MachineError
-from tinylora_rl.studies.layout import SECTIONS, Panel, Section
+from tinylora_rl.studies.dashboard import SECTIONS, Panel, Section
 
 NAME = "TinyLoRA"
 COLUMNS = 3

@@ -36,9 +36,10 @@ from tinylora_rl.adapter import (
     load_or_build,
 )
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
-from tinylora_rl.artifact.checkpoint import checkpoint_folder, revision_of
+from tinylora_rl.base_model.snapshot import checkpoint_folder, revision_of
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
-from tinylora_rl.verl_plugin.finite import (
+from tinylora_rl.verl_plugin.gradient_snr import MicroBatchNoise, moment_snr
+from tinylora_rl.verl_plugin.nan_guard import (
     NonFiniteError,
     check_gradient,
     check_loss,
@@ -50,8 +51,7 @@ from tinylora_rl.verl_plugin.settings import (
     bank_cache_dir,
     sync_config,
 )
-from tinylora_rl.verl_plugin.signal import MicroBatchNoise, moment_snr
-from tinylora_rl.verl_plugin.sync import wire
+from tinylora_rl.verl_plugin.sync import policy_message
 
 logger = logging.getLogger(__name__)
 
@@ -261,13 +261,13 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         self.survival = Survival()
         base_dtype = next(self.module.parameters()).dtype
         bank = self.bank_bytes if self.sends_bank else None
-        header = wire.header(self.adapter, bank, base_dtype)
+        header = policy_message.header(self.adapter, bank, base_dtype)
         if sync.mode == "vector":
             return header, None  # type: ignore[return-value]
         dtype = getattr(torch, sync.dtype)
         if sync.mode == "factors":
-            factors = wire.lora_tensors(self.adapter, dtype)
-            return chain(header, factors), wire.lora_config(self.adapter.config)  # type: ignore[return-value]
+            factors = policy_message.lora_tensors(self.adapter, dtype)
+            return chain(header, factors), policy_message.lora_config(self.adapter.config)  # type: ignore[return-value]
         merged = self.adapter.merge(
             self._base_weights(adapted_only=sync.sleep_level == 1),
             dtype=dtype,

@@ -30,7 +30,7 @@ def register() -> None:
 
     from verl.plugin.platform import PlatformRegistry, platform_manager
 
-    from tinylora_rl.verl_plugin.cpu.platform import CpuPlatform, has_no_accelerator
+    from tinylora_rl.verl_plugin.cpu.cpu_platform import CpuPlatform, has_no_accelerator
 
     if PlatformRegistry.get("cpu") is None:
         PlatformRegistry.register(platform="cpu")(CpuPlatform)

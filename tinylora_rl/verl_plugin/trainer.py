@@ -21,20 +21,20 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from tinylora_rl.verl_plugin.actor_fields import keep_fields_of_actor
-from tinylora_rl.verl_plugin.finite import check_norm, check_rewards
-from tinylora_rl.verl_plugin.kept_steps import KeptSteps
+from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
+from tinylora_rl.verl_plugin.nan_guard import check_norm, check_rewards
 from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
+from tinylora_rl.verl_plugin.rollout_timeout import watched
 from tinylora_rl.verl_plugin.settings import (
     SEPARATE_TRAINER_MODE,
     SYNC_MODES,
     TRAINER_MODE,
     sync_config,
 )
+from tinylora_rl.verl_plugin.step_commit import KeptSteps
 from tinylora_rl.verl_plugin.sync.canary import canary_metrics
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
-from tinylora_rl.verl_plugin.sync.proof import Claim
-from tinylora_rl.verl_plugin.watched_rollout import watched
+from tinylora_rl.verl_plugin.sync.verify import Claim
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
 
 DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's

@@ -11,7 +11,7 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.workers.engine_workers import TrainingWorker
 
-from tinylora_rl.verl_plugin import peer_engine as _peer_engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
 

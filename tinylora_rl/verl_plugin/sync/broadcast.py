@@ -20,7 +20,7 @@ from torch.distributed import TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 from verl.workers.rollout.utils import ensure_async_iterator
 
-from tinylora_rl.verl_plugin.sync.wire import BANK
+from tinylora_rl.verl_plugin.sync.policy_message import BANK
 
 BACKEND = "tinylora"
 MAX_BYTES = 1 << 30  # of a policy; whole models belong to verl's own engines

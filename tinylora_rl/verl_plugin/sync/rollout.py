@@ -24,7 +24,7 @@ from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 from tinylora_rl.adapter import CheckpointWeights, targets_of
 from tinylora_rl.adapter.bank_bytes import bank_from_bytes
 from tinylora_rl.adapter.tying import assign_groups
-from tinylora_rl.artifact.checkpoint import checkpoint_folder
+from tinylora_rl.base_model.snapshot import checkpoint_folder
 from tinylora_rl.verl_plugin.settings import (
     ROLLOUT_NAME,
     SyncConfig,
@@ -33,10 +33,10 @@ from tinylora_rl.verl_plugin.settings import (
 )
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
-from tinylora_rl.verl_plugin.sync.proof import Claim, Proof
-from tinylora_rl.verl_plugin.sync.wire import NamedTensors, Policy, lora_config, split
-from tinylora_rl.vllm_plugin.held_policy import HoldSettings
+from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, lora_config, split
+from tinylora_rl.verl_plugin.sync.verify import Claim, Proof
 from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
+from tinylora_rl.vllm_plugin.worker_policy import HoldSettings
 
 EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.TinyLoraWorkerExtension"
 

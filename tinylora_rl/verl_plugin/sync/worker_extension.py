@@ -12,7 +12,7 @@ from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
 from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
-from tinylora_rl.vllm_plugin.policy_holder import PolicyHolder
+from tinylora_rl.vllm_plugin.worker_rpc import PolicyHolder
 
 
 class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):

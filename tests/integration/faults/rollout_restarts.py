@@ -1,0 +1,15 @@
+"""The rollout worker of policy version 1 is gone after its sync; one that knows nothing answers."""
+
+from tests.integration.faults import use_in_rollout
+from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
+
+
+class Restarts(TinyLoraWorkerExtension):
+    def policy_receipt(self):
+        receipt = super().policy_receipt()
+        if receipt["policy_version"] == 1:
+            self._held, self._receipt = None, None  # from the next question on
+        return receipt
+
+
+use_in_rollout(Restarts)

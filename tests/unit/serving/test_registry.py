@@ -1,0 +1,210 @@
+"""What comes and goes in a watched directory, with a door and an engine that only take notes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tinylora_rl.serving.admission import Admitted
+from tinylora_rl.serving.registry import Roster
+
+
+class Door:
+    """Admits what it can read; the content of `adapter.safetensors` is the digest."""
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.num_looks = 0
+
+    def admit(self, directory: Path) -> Admitted:
+        self.num_looks += 1
+        if self.fault is not None:
+            raise self.fault
+        content = (directory / "adapter.safetensors").read_text()
+        if content == "bad":
+            raise ValueError(f"{directory}/adapter.safetensors: payload_sha256 differs")
+        return Admitted(digest=content, num_parameters=13, directory=directory)
+
+
+class Stage:
+    def __init__(self, watched: Path) -> None:
+        self.watched = watched
+        self.door = Door()
+        self.events: list[str] = []
+        self.said: list[str] = []
+        self.engine_refuses: str | None = None
+        self.roster = Roster(
+            door=self.door,
+            given={"given": Admitted(digest="g", num_parameters=1, directory=watched)},
+            watched=watched,
+            reserved=("base",),
+            announce=self.announce,
+            withdraw=lambda name: self.events.append(f"-{name}"),
+            say=self.said.append,
+        )
+
+    async def announce(self, name: str, adapter: Admitted) -> None:
+        if self.engine_refuses:
+            raise ValueError(self.engine_refuses)
+        self.events.append(f"+{name}:{adapter.digest}")
+
+    def put(self, name: str, digest: str) -> None:
+        folder = self.watched / name
+        folder.mkdir(exist_ok=True)
+        (folder / "adapter.safetensors").write_text(digest)
+        (folder / "manifest.json").write_text("{}")
+
+    def update(self) -> list[str]:
+        """What happened."""
+        self.events.clear()
+        asyncio.run(self.roster.update())
+        return list(self.events)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    (tmp_path / "watched").mkdir()
+    return Stage(tmp_path / "watched")
+
+
+def test_adapters_come_and_go(stage):
+    assert stage.update() == []
+    stage.put("a", "1")
+    stage.put("b", "2")
+    assert stage.update() == ["+a:1", "+b:2"]
+    assert stage.update() == []
+    shutil.rmtree(stage.watched / "a")
+    assert stage.update() == ["-a"]
+    assert set(stage.roster.served) == {"given", "b"}
+    stage.put("a", "1")
+    assert stage.update() == ["+a:1"]
+
+
+def test_nothing_is_looked_at_twice_unless_it_changed(stage):
+    stage.put("a", "1")
+    stage.put("b", "bad")
+    for _ in range(3):
+        stage.update()
+    assert stage.door.num_looks == 2
+
+
+def test_a_half_written_adapter_is_not_looked_at(stage):
+    (stage.watched / "a").mkdir()
+    (stage.watched / "a" / "adapter.safetensors").write_text("1")
+    stage.put(".a.new", "1")
+    assert stage.update() == []
+    assert stage.door.num_looks == 0
+    (stage.watched / "a" / "manifest.json").write_text("{}")
+    assert stage.update() == ["+a:1"]
+
+
+def test_a_run_directory_is_its_adapter(stage):
+    stage.put("run", "1")
+    (stage.watched / "run").rename(stage.watched / "adapter")
+    (stage.watched / "run").mkdir()
+    (stage.watched / "adapter").rename(stage.watched / "run" / "adapter")
+    assert stage.update() == ["+run:1"]
+
+
+def test_a_damaged_one_is_refused_with_its_reason_until_it_is_mended(stage):
+    stage.put("a", "bad")
+    assert stage.update() == []
+    assert stage.roster.refused == {"a": "a/adapter.safetensors: payload_sha256 differs"}
+    assert stage.said == ["refused a/adapter.safetensors: payload_sha256 differs"]
+    stage.put("a", "1")
+    assert stage.update() == ["+a:1"]
+    assert stage.roster.refused == {}
+
+
+def test_what_is_damaged_later_is_withdrawn(stage):
+    stage.put("a", "1")
+    stage.update()
+    stage.put("a", "bad")
+    assert stage.update() == ["-a"]
+    assert "a" in stage.roster.refused
+    shutil.rmtree(stage.watched / "a")
+    assert stage.update() == []
+    assert stage.roster.refused == {}
+
+
+def test_a_name_keeps_its_adapter(stage):
+    """vLLM's prefix cache would answer for the new one from what the old one left behind."""
+    stage.put("a", "1")
+    stage.update()
+    stage.put("a", "22")
+    assert stage.update() == ["-a"]
+    assert "was another adapter since this server started (1, now 22)" in stage.roster.refused["a"]
+    stage.put("a", "1")
+    assert stage.update() == ["+a:1"]
+
+
+@pytest.mark.parametrize("name", ["base", "given", "bad name", "ü"])
+def test_names_that_are_taken_or_none(stage, name):
+    stage.put(name, "1")
+    assert stage.update() == []
+    assert list(stage.roster.refused) == [name]
+    assert stage.door.num_looks == 0
+    shutil.rmtree(stage.watched / name)
+    assert stage.update() == []
+    assert set(stage.roster.served) == {"given"}
+
+
+def test_a_strangers_name_moves_no_cursor_and_is_always_text(stage):
+    for name in (b"\x1b[2J", b"\xff"):
+        stage.put(os.fsdecode(name), "1")
+    assert stage.update() == []
+    assert set(stage.roster.refused) == {"\\x1b[2J", "\\udcff"}
+    for text in [*stage.roster.refused, *stage.said]:
+        assert text.isprintable()
+    shutil.rmtree(stage.watched)
+    stage.watched.mkdir()
+    stage.update()
+    assert stage.roster.refused == {}
+
+
+def test_a_full_disk_is_tried_again_and_told_once(stage):
+    stage.put("a", "1")
+    stage.door.fault = OSError(28, "No space left on device")
+    stage.update()
+    stage.update()
+    assert len(stage.said) == 1
+    stage.door.fault = None
+    assert stage.update() == ["+a:1"]
+    stage.put("b", "2")
+    stage.door.fault = OSError(28, "No space left on device")
+    stage.update()
+    shutil.rmtree(stage.watched / "b")
+    stage.update()
+    assert stage.roster.refused == {}
+
+
+def test_what_the_engine_refuses_is_not_served(stage):
+    stage.put("a", "1")
+    stage.engine_refuses = "a: vLLM refuses it: no slots"
+    assert stage.update() == []
+    assert stage.roster.refused == {"a": "a: vLLM refuses it: no slots"}
+    assert "a" not in stage.roster.served
+    stage.engine_refuses = None
+    stage.put("a", "22")  # never served: the name is free
+    assert stage.update() == ["+a:22"]
+
+
+def test_a_directory_that_vanishes_changes_nothing(stage):
+    stage.put("a", "1")
+    stage.update()
+    stage.watched.rename(stage.watched.with_name("elsewhere"))
+    assert stage.update() == []
+    assert stage.update() == []
+    assert "a" in stage.roster.served
+    assert len([line for line in stage.said if "nothing is changed" in line]) == 1
+
+
+def test_an_unexpected_error_is_not_swallowed(stage):
+    stage.put("a", "1")
+    stage.door.fault = RuntimeError("bug")
+    with pytest.raises(RuntimeError, match="bug"):
+        stage.update()

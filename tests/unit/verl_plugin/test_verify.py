@@ -1,0 +1,171 @@
+"""Receipts of rollout workers against what the trainer knows."""
+
+import pytest
+import torch
+
+from tests.unit.adapter.models import small_model
+from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, inject, targets_of
+from tinylora_rl.adapter.spot_check import reading, witness_rows
+from tinylora_rl.verl_plugin.sync.deadline import SyncError
+from tinylora_rl.verl_plugin.sync.verify import Claim, Proof
+
+CONFIG = TinyLoraConfig(u=2, n_tie=7)
+
+
+def receipt(version: int | None = 4, checksum: str | None = "abc") -> dict:
+    return {"worker": "host:0", "policy_version": version, "checksum": checksum}
+
+
+def test_all_equal_is_an_acknowledgement():
+    Claim(policy_version=4, checksum="abc").check([receipt(), receipt()])
+
+
+@pytest.mark.parametrize(
+    ("receipts", "message"),
+    [
+        ([], "no rollout worker acknowledged policy version 4"),
+        (
+            [receipt(), receipt(version=3)],
+            "worker host:0 holds policy version 3, the trainer sent policy version 4",
+        ),
+        ([receipt(checksum="abd")], "holds checksum abd, the trainer sent checksum abc"),
+        ([receipt(None, None)], "holds policy version None"),
+    ],
+)
+def test_anything_else_ends_the_run(receipts, message):
+    with pytest.raises(SyncError, match=message):
+        Claim(policy_version=4, checksum="abc").check(receipts)
+
+
+def test_another_v_is_named():
+    claim = Claim(policy_version=4, v_digest="aa")
+    with pytest.raises(SyncError, match="holds v bb, the trainer sent v aa"):
+        claim.check([{**receipt(), "v_digest": "bb"}])
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """(adapter on a bf16 checkpoint, the checkpoint)."""
+    folder = tmp_path_factory.mktemp("base")
+    model = small_model(dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    base = CheckpointWeights(folder)
+    bank = build_bank(base, targets_of(base.names(), CONFIG), CONFIG)
+    adapter = inject(model, CONFIG, bank=bank)
+    adapter.v.data.copy_(torch.randn(adapter.v.shape, generator=torch.manual_seed(5)) * 0.05)
+    return adapter, base
+
+
+def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int = 1) -> list[dict]:
+    """The receipts of workers that hold base + dW(v), columns of some weights cut among them."""
+    kept = adapter.v.data.clone()
+    adapter.v.data.copy_(v)
+    names = [target.weight_name for target in adapter.targets]
+    merged = dict(adapter.merge(((name, base.tensor(name)) for name in names), dtype=dtype))
+    adapter.v.data.copy_(kept)
+    receipts = []
+    for worker in range(num_workers):
+        testimony = []
+        for name, factors in adapter.bank.items():
+            weight = merged[f"{name}.weight"]
+            rows, columns = witness_rows(factors.left_OR), slice(0, weight.shape[1])
+            if name.endswith(("o_proj", "down_proj")):
+                width = weight.shape[1] // num_workers
+                columns = slice(worker * width, (worker + 1) * width)
+            else:
+                height = weight.shape[0] // num_workers
+                rows = [row for row in rows if row // height == worker]
+            read = reading(weight[rows][:, columns], factors.right_RI[:, columns])
+            testimony.append(
+                {
+                    "name": name,
+                    "rows": rows,
+                    "columns": [columns.start, columns.stop],
+                    "reading": read.flatten().tolist(),
+                }
+            )
+        receipts.append({**receipt(), "worker": f"host:{worker}", "testimony": testimony})
+    return receipts
+
+
+def proof(adapter, base, dtype, rounded="nearest") -> Proof:
+    return Proof(adapter.bank, adapter.groups, base, dtype=dtype, rounded=rounded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_holds_the_policy_proves_it(adapted, dtype, num_workers):
+    adapter, base = adapted
+    v = adapter.v.data
+    receipts = told(adapter, base, v, dtype, num_workers=num_workers)
+    measured = proof(adapter, base, dtype).check(receipts, v)
+    assert measured["sync/held_share"] == pytest.approx(1, abs=8 * measured["sync/held_resolution"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("factor", "share"), [(0.0, "0"), (2.0, "2"), (0.5, "0.5"), (-1.0, "-1")])
+def test_what_holds_another_does_not(adapted, dtype, factor, share):
+    adapter, base = adapted
+    v = adapter.v.data
+    receipts = told(adapter, base, v, dtype) + told(adapter, base, factor * v, dtype)
+    receipts[1]["worker"] = "host:the-one"
+    with pytest.raises(SyncError, match="worker host:the-one claims policy version 4") as caught:
+        proof(adapter, base, dtype).check(receipts, v)
+    said = float(str(caught.value).partition(": ")[2].partition(" of the way")[0])
+    assert said == pytest.approx(float(share), abs=0.15)
+
+
+def test_one_module_alone_is_found(adapted):
+    """A tensor that kept its old values, of fourteen: the mean over all would hardly move."""
+    adapter, base = adapted
+    v = adapter.v.data
+    receipts, stale = (
+        told(adapter, base, v, torch.bfloat16),
+        told(adapter, base, 0 * v, torch.bfloat16),
+    )
+    receipts[0]["testimony"][3] = stale[0]["testimony"][3]
+    name = stale[0]["testimony"][3]["name"]
+    with pytest.raises(SyncError, match=f"off in {name}"):
+        proof(adapter, base, torch.bfloat16).check(receipts, v)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_at_the_start_the_base_is_the_policy(adapted, dtype):
+    adapter, base = adapted
+    zero = torch.zeros_like(adapter.v.data)
+    measured = proof(adapter, base, dtype).check(told(adapter, base, zero, dtype), zero)
+    assert measured["sync/held_share"] != measured["sync/held_share"]  # of no update: no share
+    wrong = told(adapter, base, zero, dtype)
+    wrong[0]["testimony"][0]["reading"][0] *= 1.05  # another base
+    with pytest.raises(SyncError, match="weights are another's"):
+        proof(adapter, base, dtype).check(wrong, zero)
+
+
+def test_a_worker_without_testimony_or_with_nan_is_refused(adapted):
+    adapter, base = adapted
+    v = adapter.v.data
+    with pytest.raises(SyncError, match="host:0"):
+        proof(adapter, base, torch.float32).check([{**receipt(), "testimony": []}], v)
+    receipts = told(adapter, base, v, torch.float32)
+    receipts[0]["testimony"][0]["reading"][0] = float("nan")
+    with pytest.raises(SyncError, match="inf standard deviations"):
+        proof(adapter, base, torch.float32).check(receipts, v)
+
+
+def test_factors_are_held_to_their_own_precision(adapted):
+    """bf16 factors beside the base: off by up to 2^-8 of the update, and by nothing else."""
+    adapter, base = adapted
+    v = adapter.v.data
+    receipts = told(adapter, base, 0 * v, torch.bfloat16)
+    for entry, (name, (A_RI, B_OR)) in zip(
+        receipts[0]["testimony"], adapter.lora_factors().items(), strict=True
+    ):
+        assert entry["name"] == name
+        factors = adapter.bank[name]
+        rows = entry["rows"]
+        weight = base.tensor(f"{name}.weight")[rows].double()
+        weight = weight + B_OR[rows].bfloat16().double() @ A_RI.bfloat16().double()
+        entry["reading"] = reading(weight, factors.right_RI).flatten().tolist()
+    proof(adapter, base, torch.bfloat16, "factors").check(receipts, v)
+    with pytest.raises(SyncError, match="weights are another's"):
+        proof(adapter, base, torch.bfloat16, "factors").check(receipts, 1.05 * v)

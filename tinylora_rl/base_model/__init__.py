@@ -1,0 +1,1 @@
+"""The base model of a command: folder, commit, tokenizer, dimensions."""

@@ -1,0 +1,243 @@
+"""A checked configuration, evaluated to its end: benchmarks in, tables and graded responses out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl import artifact
+from tinylora_rl.adapter import CheckpointWeights, Update
+from tinylora_rl.atomic import write_json, write_text
+from tinylora_rl.base_model.folder import local_base_model
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of, rows_of
+from tinylora_rl.evaluation.engine import LORA_RANKS
+from tinylora_rl.evaluation.items import ItemsFile, read_items
+from tinylora_rl.evaluation.plan import (
+    Plan,
+    Question,
+    Sampling,
+    first_difference,
+)
+from tinylora_rl.evaluation.scores import score
+from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
+from tinylora_rl.rewards import GradingPool
+from tinylora_rl.runs.console import exit_noise_to, library_noise_to
+from tinylora_rl.runs.directory import exclusive
+from tinylora_rl.runs.samples_page import write_samples_page
+from tinylora_rl.settings.evaluation_checks import (
+    check_engine,
+    check_evaluation,
+)
+from tinylora_rl.settings.security import check_trust
+
+
+def evaluate(config: DictConfig) -> int:
+    """Checks, generates what is missing, grades, and writes the tables.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        ConfigError, MachineError: before anything expensive was started.
+        KeyboardInterrupt: on SIGTERM and SIGINT; what was graded until then is kept.
+    """
+    start_s = time.monotonic()
+    for key, value in config.engine.env.items():
+        os.environ.setdefault(key, str(value))
+    run_dir = Path(config.run.dir).expanduser().resolve()
+    warnings = check_trust(config)
+    check_evaluation(config)
+    check_engine(config.engine)
+    policies = policies_of(config)
+    rows = {name: rows_of(config, name) for name in config.benchmarks}
+    model, tokenizer = local_base_model(
+        config.base_model.path, revision=config.base_model.get("revision")
+    )
+    questions = questions_of(config, rows, model, tokenizer)
+    plan = plan_of(config, model, policies, rows)
+    with exclusive(run_dir):
+        _continue_or_start(run_dir / "plan.json", plan)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        print(f"run directory     {run_dir}", flush=True)
+        for warning in warnings:
+            print(f"warning           {warning}", flush=True)
+        exit_noise_to(run_dir / "log.txt")
+        with library_noise_to(run_dir / "log.txt") as console:
+            updates = _updates(config, plan, model)
+            for line in _opening(plan, questions):
+                print(line, file=console)
+            _generate_and_grade(
+                config, plan, updates, questions, model, tokenizer, run_dir, console
+            )
+            _write_results(config, plan, run_dir, console)
+            print(f"done in {time.monotonic() - start_s:.0f} s", file=console)
+    return 0
+
+
+def _generate_and_grade(
+    config: DictConfig,
+    plan: Plan,
+    updates: dict[str, Update],
+    questions: list[Question],
+    model: Path,
+    tokenizer: Any,
+    run_dir: Path,
+    console: TextIO,
+) -> None:
+    from tqdm import tqdm
+
+    from tinylora_rl.evaluation.engine import Engine
+    from tinylora_rl.evaluation.runner import run_plan
+
+    def start_engine() -> Engine:
+        return Engine(
+            str(model),
+            options=_engine_options(config, questions, plan.sampling),
+            lora_dirs=_lora_dirs(plan, model, run_dir),
+            rank=max((update.config.r for update in updates.values()), default=1),
+            rounding=config.evaluate.rounding,
+        )
+
+    total = len(plan.policies) * len(questions) * (plan.sampling.greedy + plan.sampling.num_samples)
+    grading = config.grading
+    with (
+        ItemsFile(run_dir / "items.jsonl") as items,
+        GradingPool(
+            num_workers=grading.num_workers,
+            deadline_s=grading.deadline_s,
+            memory_limit_bytes=grading.memory_limit_mb << 20,
+        ) as pool,
+        tqdm(
+            total=total,
+            file=console,
+            unit=" responses",
+            smoothing=0.1,
+            mininterval=1.0 if console.isatty() else 30.0,
+        ) as bar,
+    ):
+        run_plan(
+            plan,
+            questions,
+            items,
+            start_engine=start_engine,
+            tokenizer=tokenizer,
+            pool=pool,
+            num_graders=grading.num_workers,
+            progress=bar.update,
+        )
+
+
+def _write_results(config: DictConfig, plan: Plan, run_dir: Path, console: TextIO) -> None:
+    confidence = config.evaluate.confidence
+    scores = score(read_items(run_dir / "items.jsonl"), plan, confidence)
+    write_json(run_dir / "results.json", to_json(scores, plan, confidence))
+    write_text(run_dir / "results.md", to_markdown(scores, plan, confidence))
+    shown = _shown_on_page(config, plan)
+    write_samples_page(
+        (item for item in read_items(run_dir / "items.jsonl") if shown(item)),
+        run_dir / "samples.html",
+        title=f"{run_dir.name}, up to {config.evaluate.page_responses} responses",
+    )
+    for line in ["", *console_lines(scores, plan), ""]:
+        print(line, file=console)
+    for label, name in (
+        ("tables", "results.md"),
+        ("figures", "results.json"),
+        ("responses", "items.jsonl"),
+        ("page", "samples.html"),
+    ):
+        print(f"{label:<18}{run_dir / name}", file=console)
+
+
+def _shown_on_page(config: DictConfig, plan: Plan) -> Callable[[Mapping[str, Any]], bool]:
+    """The first questions of each benchmark, as many as keep the page within its limit."""
+    draws = len(plan.policies) * (plan.sampling.greedy + plan.sampling.num_samples)
+    per_benchmark = max(1, config.evaluate.page_responses // (draws * len(plan.benchmarks)))
+    return lambda item: item["index"] < per_benchmark
+
+
+def _updates(config: DictConfig, plan: Plan, model: Path) -> dict[str, Update]:
+    """{policy name: its update}, each verified against the base before an engine starts.
+
+    What this decomposes is in the cache when vLLM's workers ask for it.
+    """
+    base = CheckpointWeights(model)
+    updates = {}
+    for policy in plan.policies:
+        if policy.directory is None:
+            continue
+        try:
+            update = artifact.load_update(policy.directory, base)
+        except ValueError as error:
+            raise ConfigError(f"adapters: {error}") from error
+        if plan.weights == "factors" and update.config.r > LORA_RANKS[-1]:
+            raise ConfigError(
+                f"adapters: {policy.name} has r={update.config.r}, vLLM takes LoRA requests up to "
+                f"{LORA_RANKS[-1]}; use evaluate.weights=merged"
+            )
+        updates[policy.name] = update
+    return updates
+
+
+def _continue_or_start(path: Path, plan: Plan) -> None:
+    here = json.loads(json.dumps(plan.to_dict()))
+    if path.exists():
+        difference = first_difference(here, json.loads(path.read_text(encoding="utf-8")))
+        if difference is not None:
+            raise ConfigError(
+                f"run.dir={path.parent}: holds another evaluation ({difference}); repeat its "
+                "settings to continue it, or give another run.dir"
+            )
+    write_json(path, here)
+
+
+def _engine_options(
+    config: DictConfig, questions: list[Question], sampling: Sampling
+) -> dict[str, Any]:
+    options: Any = OmegaConf.to_container(config.engine.options, resolve=True)
+    longest = max((len(q.prompt_token_ids) for q in questions if q.prompt_token_ids), default=1)
+    return {
+        "max_model_len": longest + sampling.max_response_tokens,
+        "seed": sampling.seed,
+        "trust_remote_code": False,
+        **options,
+    }
+
+
+def _lora_dirs(plan: Plan, model: Path, run_dir: Path) -> dict[str, Path] | None:
+    if plan.weights == "merged":
+        return None
+    directories = {}
+    for policy in plan.policies:
+        if policy.directory is not None:
+            out = run_dir / "lora" / policy.name
+            if not out.is_dir():  # complete, or absent
+                artifact.export_peft_lora(policy.directory, out, model=model)
+            directories[policy.name] = out
+    return directories
+
+
+def _opening(plan: Plan, questions: list[Question]) -> Iterator[str]:
+    sampling = plan.sampling
+    overlong = sum(question.prompt_token_ids is None for question in questions)
+    decoding = ["greedy"] if sampling.greedy else []
+    if sampling.num_samples:
+        decoding.append(
+            f"{sampling.num_samples} samples at temperature {sampling.temperature:g}, "
+            f"top_p {sampling.top_p:g}, seed {sampling.seed}"
+        )
+    yield f"model             {plan.model}"
+    yield f"policies          {', '.join(policy.name for policy in plan.policies)}"
+    yield f"benchmarks        {', '.join(plan.benchmarks)}: {len(questions)} questions" + (
+        f", {overlong} too long for the model's context, counted as unanswered" if overlong else ""
+    )
+    yield f"decoding          {' and '.join(decoding)}, <= {sampling.max_response_tokens} tokens"
+    yield f"weights           {plan.weights}, {plan.settings['dtype']}"
+    yield "judges            " + ", ".join(plan.judges)

@@ -1,0 +1,160 @@
+"""Whether what a run takes from elsewhere can be had, and whom it would trust. Seconds at most."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.planning.finding import Finding, failed, failures, passed, warned
+from tinylora_rl.settings.security import check_trust
+from tinylora_rl.tasks import benchmarks, gsm8k, math_dataset
+from tinylora_rl.tasks.records import HubFiles, WebFile
+from tinylora_rl.training.tracking import OFF, server_url, unreachable
+
+TIMEOUT_S = 4.0
+
+
+def local_model(config: DictConfig) -> Path | None:
+    """The folder of the base model where its files are on this machine already."""
+    path = str(config.base_model.path)
+    folder = Path(path).expanduser()
+    if folder.is_dir() or path.startswith(("/", ".", "~")):
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    revision = OmegaConf.select(config, "base_model.revision")
+    try:
+        found = try_to_load_from_cache(path, "config.json", revision=revision)
+    except HFValidationError:  # no id of a repository; whoever loads it says so
+        return None
+    if not isinstance(found, str) or not any(Path(found).parent.glob("*.safetensors")):
+        return None
+    return Path(found).parent
+
+
+def check_model_source(config: DictConfig, folder: Path | None) -> Finding:
+    """The base model is here, or its repository lets this account have it."""
+    path = config.base_model.path
+    if folder is not None and not folder.is_dir():
+        message = f"base_model.path={path}: no such folder; give a folder or a hub id"
+        return failed("base model", ConfigError(message))
+    if folder is not None:
+        return passed("base model", f"{path}: in {folder}" if str(folder) != path else str(path))
+    if _is_offline():
+        message = "HF_HUB_OFFLINE is set, and it is not in the cache; unset it, or give a folder"
+        return failed("base model", MachineError(f"base_model.path={path}: {message}"))
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    revision = OmegaConf.select(config, "base_model.revision")
+
+    def ask() -> None:
+        get_hf_file_metadata(hf_hub_url(path, "config.json", revision=revision), timeout=TIMEOUT_S)
+
+    reason = _why_not(ask)
+    if reason is None:
+        return passed("base model", f"{path}: on the hub, will be downloaded")
+    mend = "download it where there is a network, and point base_model.path or HF_HOME at it"
+    if "gated" in reason.lower() or "401" in reason:
+        mend = "accept its licence on the hub and set HF_TOKEN, or give a folder"
+    return failed(
+        "base model", MachineError(f"base_model.path={path}: not to be had ({reason}); {mend}")
+    )
+
+
+def check_data_source(names: list[str], data: DictConfig) -> list[Finding]:
+    """The data sets of `names` can be downloaded, where no folder holds them."""
+    from huggingface_hub.constants import ENDPOINT
+
+    hosts: dict[str, tuple[str, list[str]]] = {}
+    for name in names:
+        origin = _origin(name, data)
+        if origin is not None:
+            url = origin.url if isinstance(origin, WebFile) else ENDPOINT
+            hosts.setdefault(urlsplit(url).netloc, (url, []))[1].append(name)
+    findings = []
+    for host, (url, wanted) in hosts.items():
+        reason = "HF_HUB_OFFLINE is set" if _is_offline() else _why_not(_head(url))
+        told = f"{', '.join(wanted)} from {host}"
+        if reason is None:
+            findings.append(passed("data", f"{told}: will be downloaded"))
+        else:
+            told += f": not to be had now ({reason}); where the cache of `datasets` has it that "
+            told += "will do, else point data.path at a folder with its files"
+            findings.append(warned("data", told))
+    return findings
+
+
+def check_wandb(config: DictConfig) -> list[Finding]:
+    """W&B answers, where a run tells it its metrics as it goes."""
+    if "wandb" not in config.trainer.logger:
+        return []
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode in OFF:
+        return [passed("W&B", f"WANDB_MODE={mode}: nothing is sent")]
+    url = server_url()
+    reason = unreachable(url, proxy=config.trainer.get("wandb_proxy"))
+    if reason is None:
+        return [passed("W&B", f"{url} answers")]
+    message = f"{url}: no answer ({reason}); a run would track offline: `wandb sync` it later"
+    return [warned("W&B", message)]
+
+
+def check_boundaries(config: DictConfig) -> list[Finding]:
+    """Whom the run would trust: a line for each boundary that is open."""
+    lines: list[str] = []
+    refused = failures("trust", [lambda: lines.extend(check_trust(config))])
+    return [*refused, *(warned("trust", line) for line in lines)]
+
+
+def _origin(name: str, data: DictConfig) -> HubFiles | WebFile | None:
+    if data.get("path") is not None or name == "arithmetic":
+        return None
+    if name == "gsm8k":
+        return gsm8k.SPLITS["train"].origin
+    if name == "math":
+        split = math_dataset.SPLITS.get(data.get("split"))
+        return split.origin if split else None
+    dataset = benchmarks.BENCHMARKS.get(name)
+    return dataset.origin if dataset else None
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _head(url: str) -> Callable[[], None]:
+    def ask() -> None:
+        import httpx
+
+        httpx.head(url, timeout=TIMEOUT_S)  # any answer will do
+
+    return ask
+
+
+def _why_not(ask: Callable[[], None]) -> str | None:
+    """None where `ask` returns in time; else the reason. A name server may be silent for longer."""
+    reasons: list[str | None] = []
+
+    def attempt() -> None:
+        import httpx
+
+        try:
+            ask()
+            reasons.append(None)
+        except (OSError, ValueError, httpx.HTTPError) as error:  # the hub's own derive from these
+            lines = str(error).strip().splitlines()
+            reasons.append(lines[0].rstrip(".:") if lines else type(error).__name__)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(2 * TIMEOUT_S)
+    return reasons[0] if reasons else f"no answer within {2 * TIMEOUT_S:.0f} s"

@@ -1,0 +1,130 @@
+"""From a command line to a server that can start: what can be wrong with it is found here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
+from tinylora_rl.base_model.snapshot import checkpoint_folder
+from tinylora_rl.serving import vllm_arguments
+from tinylora_rl.serving.admission import Intake, limits_of
+from tinylora_rl.serving.app import Hosting
+from tinylora_rl.serving.naming import check_name, named_adapters
+
+DEFAULT_SLOTS = 16
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The command line.
+
+    Attributes:
+        base: folder or Hub id; `revision` is its commit there.
+        adapters: DIR or NAME=DIR each.
+        watch: a folder whose adapters are served as they come and go, or None.
+        name: what clients call the base; None is `base` itself.
+        slots: different adapters in one batch; None is as many as there are, at most 16.
+        passed: vLLM's own arguments.
+    """
+
+    base: str
+    adapters: Sequence[str]
+    watch: str | None
+    host: str
+    port: int
+    name: str | None
+    revision: str | None
+    slots: int | None
+    passed: Sequence[str]
+
+
+def prepare(
+    asked: Asked,
+    *,
+    options: Mapping[str, Any],
+    ranks: Collection[int],
+    store: Path,
+    bound: socket.socket,
+) -> tuple[Namespace, Hosting]:
+    """What `server.run` takes; nothing is started yet.
+
+    Args:
+        options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
+        ranks: what vLLM takes as `max_lora_rank`.
+        store: a private folder for the verified copies of adapters.
+        bound: to host and port; see `server.bind`.
+
+    Raises:
+        ValueError: the base, an adapter or an argument is wrong.
+        OSError: the store cannot be written.
+    """
+    name = asked.name or asked.base
+    adapters = named_adapters(asked.adapters, reserved=(name,))
+    watched = _watched(asked.watch)
+    base = checkpoint_folder(asked.base, revision=asked.revision).resolve()
+    CheckpointWeights(base)  # a checkpoint, and not a quantised one
+    slots = DEFAULT_SLOTS if watched else min(DEFAULT_SLOTS, max(1, len(adapters)))
+    arguments = vllm_arguments.parse(
+        vllm_arguments.Wanted(
+            base=base,
+            name=name,
+            host=asked.host,
+            port=asked.port,
+            slots=slots if asked.slots is None else asked.slots,
+            limits=limits_of(adapters.values(), ranks, TinyLoraConfig()),
+            options={**options, **_context(base, options)},
+            passed=asked.passed,
+        )
+    )
+    names = tuple(arguments.served_model_name)
+    for adapter in adapters:
+        check_name(adapter, reserved=names)
+    if asked.host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
+        print(
+            f"warning: --host={asked.host}: whoever reaches this machine may ask; set VLLM_API_KEY",
+            file=sys.stderr,
+        )
+    host = f"[{asked.host}]" if ":" in asked.host else asked.host
+    intake = Intake(base, store, vllm_arguments.limits_in(arguments))
+    given = {name: intake.admit(directory) for name, directory in adapters.items()}
+    vllm_arguments.name_adapters(arguments, given)
+    return arguments, Hosting(
+        intake=intake,
+        given=given,
+        watched=watched,
+        names=names,
+        socket=bound,
+        address=f"http://{host}:{asked.port}",
+    )
+
+
+def _context(base: Path, options: Mapping[str, Any]) -> dict[str, int]:
+    """A context that one batch holds, where a prompt may not be cut in two."""
+    from transformers import AutoConfig
+
+    if options.get("enable_chunked_prefill", True):
+        return {}
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError(f"{base}: {str(error).splitlines()[0]}; give a checkpoint") from error
+    context = getattr(config, "max_position_embeddings", None)
+    most = int(options["max_num_batched_tokens"])
+    return {"max_model_len": most} if context is None or context > most else {}
+
+
+def _watched(given: str | None) -> Path | None:
+    if given is None:
+        return None
+    folder = Path(given).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(f"--watch={given}: no such folder; make it first")
+    return folder

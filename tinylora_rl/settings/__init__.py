@@ -1,0 +1,1 @@
+"""Experiment: a composed configuration read into frozen dataclasses, once."""

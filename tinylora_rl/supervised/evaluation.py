@@ -1,0 +1,185 @@
+"""Accuracy of a supervised run on `train`'s held-out rows, under `train`'s metric names.
+
+The same rows, prompts, lengths, graders and temperature as in a validation of `train`; only the
+seeds of the samples are an evaluation's, so that runs are compared under common random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.evaluation.engine import Engine
+from tinylora_rl.evaluation.items import ItemsFile, read_items
+from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
+from tinylora_rl.evaluation.runner import run_plan
+from tinylora_rl.rewards import GradingPool
+from tinylora_rl.supervised.data import prompt_ids
+from tinylora_rl.tasks.prepare import Rows
+
+TRAINED = "sft"
+"""The name of the trained policy; the other one is the base."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Where the trained policy is: an artifact to merge, a PEFT LoRA folder, or a whole model."""
+
+    artifact: Path | None = None
+    lora: Path | None = None
+    lora_rank: int = 1
+    model: Path | None = None
+
+
+class HeldOut:
+    """The held-out rows as questions, and the engines that answer them.
+
+    The base and the trained policy share an engine, unless the latter is a whole model. An adapter
+    is merged as in training's rollout; LoRA, which verl's rollout merges in bfloat16, is a LoRA
+    request here and exact.
+
+    Args:
+        base: folder of the base model.
+    """
+
+    def __init__(
+        self, config: DictConfig, rows: Rows, base: Path, tokenizer: Any, trained: Trained
+    ) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._base = base
+        self._trained = trained
+        self._questions = _questions(config, rows, tokenizer)
+        self._headline = {row["data_source"]: row["extra_info"]["judge"] for row in rows}
+        self._engine = cache(self._start_engine)
+
+    @property
+    def num_responses(self) -> int:
+        """Of one policy."""
+        task = self._config.task
+        return len(self._questions) * (int(task.eval_greedy) + task.eval_samples)
+
+    def evaluate(
+        self, policy: str, items_path: Path, progress: Callable[[int], None]
+    ) -> dict[str, float]:
+        """The metrics of `policy`, BASE or TRAINED; every response, graded, is in `items_path`."""
+        config, trained = self._config, self._trained
+        # a whole model is what its engine loaded, so that engine's base
+        directory = None if policy == BASE else trained.artifact or trained.lora
+        model = self._base if policy == BASE or trained.model is None else trained.model
+        grading = config.reward.custom_reward_function.reward_kwargs
+        items_path.parent.mkdir(exist_ok=True)
+        items_path.unlink(missing_ok=True)  # of an evaluation that was killed
+        with (
+            ItemsFile(items_path) as items,
+            GradingPool(
+                num_workers=grading.num_workers,
+                deadline_s=grading.deadline_s,
+                memory_limit_bytes=grading.memory_limit_mb << 20,
+            ) as pool,
+        ):
+            run_plan(
+                self._plan(Policy(name=policy, directory=directory)),
+                self._questions,
+                items,
+                start_engine=lambda: self._engine(model),
+                tokenizer=self._tokenizer,
+                pool=pool,
+                num_graders=grading.num_workers,
+                progress=progress,
+            )
+        return held_out_metrics(read_items(items_path), self._headline)
+
+    def _plan(self, policy: Policy) -> Plan:
+        task = self._config.task
+        return Plan(
+            model=str(self._config.base_model.path),
+            policies=(policy,),
+            benchmarks=dict.fromkeys(self._headline, ""),
+            sampling=Sampling(
+                greedy=task.eval_greedy,
+                num_samples=task.eval_samples,
+                temperature=task.eval_temperature,
+                max_response_tokens=self._config.data.max_response_length,
+            ),
+            judges=tuple(dict.fromkeys((*self._headline.values(), *task.log_judges))),
+            headline=self._headline,
+            weights="merged",
+            settings={},
+        )
+
+    def _start_engine(self, model: Path) -> Engine:
+        options: Any = OmegaConf.to_container(self._config.engine.options, resolve=True)
+        longest = max(len(question.prompt_token_ids or ()) for question in self._questions)
+        lora = self._trained.lora
+        return Engine(
+            str(model),
+            options={
+                "max_model_len": longest + self._config.data.max_response_length,
+                "seed": 0,
+                "trust_remote_code": False,
+                **options,
+            },
+            lora_dirs={TRAINED: lora} if lora else None,
+            rank=self._trained.lora_rank,
+            rounding=self._config.sync.rounding,
+        )
+
+
+def held_out_metrics(
+    items: Iterable[Mapping[str, Any]], headline: Mapping[str, str]
+) -> dict[str, float]:
+    """`val-core/SOURCE/acc/mean@K` and `val-core/SOURCE_greedy/acc/mean@1`, as verl names them.
+
+    Besides, `val-aux/SOURCE/JUDGE/mean@K` of every judge, and the responses' mean length in tokens
+    and the share that was cut.
+
+    Args:
+        headline: {source: the judge whose verdict is the accuracy}.
+    """
+    groups: dict[tuple[str, bool], list[Mapping[str, Any]]] = defaultdict(list)
+    for item in items:
+        groups[item["benchmark"], item["greedy"]].append(item)
+    metrics = {}
+    for (source, greedy), members in groups.items():
+        name = f"{source}_greedy" if greedy else source
+        mean_at = f"mean@{1 + max(item['sample'] for item in members)}"
+        for judge in members[0]["judged"]:
+            accuracy = fmean(item["judged"][judge]["verdict"] == "right" for item in members)
+            metrics[f"val-aux/{name}/{judge}/{mean_at}"] = accuracy
+            if judge == headline[source]:
+                metrics[f"val-core/{name}/acc/{mean_at}"] = accuracy
+        for key in ("response_tokens", "truncated"):
+            metrics[f"val-aux/{name}/{key}/{mean_at}"] = fmean(item[key] for item in members)
+    return metrics
+
+
+def _questions(config: DictConfig, rows: Rows, tokenizer: Any) -> list[Question]:
+    """The rows as they are asked.
+
+    A prompt that is too long is left out, as verl's loader leaves it out of a validation.
+    """
+    questions = []
+    for row in rows:
+        token_ids = prompt_ids(config, tokenizer, row)
+        info = row["extra_info"]
+        if token_ids is not None:
+            questions.append(
+                Question(
+                    benchmark=row["data_source"],
+                    index=info["index"],
+                    text=row["prompt"][-1]["content"],
+                    gold=row["reward_model"]["ground_truth"],
+                    tolerance=info["tolerance"],
+                    unordered=info["unordered"],
+                    prompt_token_ids=tuple(token_ids),
+                )
+            )
+    return questions

@@ -1,0 +1,59 @@
+"""`python -m tinylora_rl.supervised.rank CONFIG PARENT [CHECKPOINT]`: one rank of a
+supervised run.
+
+Started by `tinylora_rl.supervised.ranks`, which states rank and rendezvous in torchrun's variables;
+PARENT is its process number, CHECKPOINT what the run goes on from.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl.errors import EXIT_SIGNAL
+from tinylora_rl.supervised.parent import die_with_parent
+
+
+def train(config: DictConfig) -> int:
+    """The run's checkpoints and metrics are written, and its policy beside them.
+
+    Returns:
+        The exit code: 0, or 75 when it was asked to stop, and did after a checkpoint.
+    """
+    import torch
+    from verl.utils.device import get_device_name
+    from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
+
+    from tinylora_rl.supervised.publish import write_policy
+    from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
+    from tinylora_rl.supervised.trainer_config import trainer_config
+
+    if get_device_name() == "cpu":
+        # verl 0.9.1 asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is
+        # the CPU itself.
+        torch.distributed.init_process_group("cpu:gloo")
+    else:
+        initialize_global_process_group()
+    torch.manual_seed(config.data.seed)  # where LoRA starts; every rank draws the same
+    trainer = TinyLoraSFTTrainer(config=trainer_config(config))
+    trainer.fit()
+    if not trainer.stopped:
+        write_policy(trainer.engine, config)
+    destroy_global_process_group()
+    return EXIT_SIGNAL if trainer.stopped else 0
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[2]))
+    config = OmegaConf.load(Path(sys.argv[1]))
+    assert isinstance(config, DictConfig)
+    checkpoint = sys.argv[3] if len(sys.argv) > 3 else None
+    config.trainer.resume_mode = "disable" if checkpoint is None else "resume_path"
+    config.trainer.resume_from_path = checkpoint
+    sys.exit(train(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What a sweep is going to do, told before it starts: which points are left and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from tinylora_rl.planning.cost import Cost, estimate
+from tinylora_rl.runs.status import Status, is_active, read_status
+from tinylora_rl.sweeps.points import Point, point_name, quoted
+
+SAME_COST_KEYS = ("seed=", "actor_rollout_ref.actor.optim.lr=", "optim.lr=")
+MAX_ASSUMPTIONS = 4  # lines; a study over many models has one for each
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A point and what is in its folder.
+
+    Attributes:
+        overrides: of the point, `run.dir` among them.
+        is_active: a process is writing into its folder at this moment.
+    """
+
+    name: str
+    overrides: Point
+    directory: Path
+    status: Status | None
+    is_active: bool
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status is not None and self.status.is_finished
+
+    @property
+    def is_to_do(self) -> bool:
+        return not self.is_finished and not self.is_active
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The points of a sweep in order, looked at once."""
+
+    folder: Path
+    points: Sequence[Planned]
+
+    @property
+    def to_do(self) -> list[Planned]:
+        return [point for point in self.points if point.is_to_do]
+
+
+def make_plan(points: Iterable[Point], folder: Path, recipe: str | None) -> Plan:
+    """Each point with its folder in `folder`.
+
+    Args:
+        recipe: the one that `folder` is named after; its points do not say it again.
+    """
+    planned = []
+    for point in points:
+        name = point_name(point, without_recipe=recipe is not None)
+        directory = folder / name
+        planned.append(
+            Planned(
+                name=name,
+                overrides=(*point, f"run.dir={quoted(str(directory))}"),
+                directory=directory,
+                status=read_status(directory),
+                is_active=is_active(directory),
+            )
+        )
+    return Plan(folder=folder, points=planned)
+
+
+def costs(
+    plan: Plan, compose: Callable[[Sequence[str]], DictConfig]
+) -> list[tuple[Planned, Cost | None]]:
+    """The cost of every point that is to do.
+
+    Points that differ in seed and learning rate alone cost the same: one of them is composed.
+    """
+    known: dict[frozenset[str], Cost | None] = {}
+    found = []
+    for point in plan.to_do:
+        key = frozenset(
+            override
+            for override in point.overrides
+            if not override.lstrip("+").startswith((*SAME_COST_KEYS, "run.dir="))
+        )
+        if key not in known:
+            known[key] = estimate(compose(point.overrides))
+        found.append((point, known[key]))
+    return found
+
+
+def opening(plan: Plan, estimated: Sequence[tuple[Planned, Cost | None]]) -> list[str]:
+    """How many points there are, how many are left, and how long they are going to take."""
+    num_finished = sum(point.is_finished for point in plan.points)
+    num_active = len(plan.points) - num_finished - len(plan.to_do)
+    num_begun = sum(point.status is not None for point in plan.to_do)
+    lines = [
+        f"sweep             {len(plan.points)} runs: {num_finished} finished, "
+        + (f"{num_active} running elsewhere, " if num_active else "")
+        + f"{len(plan.to_do)} to do"
+        + (f", {num_begun} of them begun" if num_begun else ""),
+        f"folder            {plan.folder}",
+    ]
+    hours: dict[str, float] = {}
+    assumptions: Counter[str] = Counter()
+    num_unknown = 0
+    for point, cost in estimated:
+        if cost is None:
+            num_unknown += 1
+            continue
+        begun = min(1.0, point.status.steps / cost.steps) if point.status else 0.0
+        hours[cost.unit] = hours.get(cost.unit, 0.0) + cost.hours * (1 - begun)
+        assumptions[cost.assumption] += 1
+    for unit, total in hours.items():
+        lines.append(f"estimate          about {_told(total, unit)}, assuming")
+    for assumption, count in assumptions.most_common(MAX_ASSUMPTIONS):
+        lines.append(f"                  {assumption} ({count} runs)")
+    if len(assumptions) > MAX_ASSUMPTIONS:
+        lines.append(f"                  and {len(assumptions) - MAX_ASSUMPTIONS} more")
+    if num_unknown:
+        lines.append(
+            f"                  and {num_unknown} runs of models whose size is not known; state "
+            "cost.num_parameters"
+        )
+    return lines
+
+
+def _told(hours: float, unit: str) -> str:
+    if hours < 1:
+        return f"{hours * 60:.0f} {unit.replace('hours', 'minutes')}"
+    return f"{hours:,.1f} {unit}" if hours < 10 else f"{hours:,.0f} {unit}"

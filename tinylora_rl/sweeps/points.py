@@ -1,0 +1,178 @@
+"""The points of a sweep, and the folder of each: a function of its overrides, in any order."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.sweeps.study import Axis, Block
+
+Point = tuple[str, ...]
+
+RECIPE = "recipe"
+# Every other key is spelt out: a short form that two keys shared would give two points one folder.
+SHORT_KEYS = {
+    "actor_rollout_ref.actor.optim.lr": "lr",
+    "adapter.u": "u",
+    "adapter.n_tie": "n_tie",
+    "adapter.r": "r",
+}
+PLAIN_KEY = re.compile(r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*")
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9.+-]+(_[A-Za-z0-9.+-]+)*")
+MAX_NAME_LENGTH = 160  # file systems take 255 bytes
+DIGEST_LENGTH = 8
+
+
+def expand(
+    blocks: Iterable[Block],
+    command_line: Sequence[str] = (),
+    config_loader: ConfigLoader | None = None,
+) -> list[Point]:
+    """The points of `blocks`, each with `command_line`, which may sweep (`seed=0,1,2`) itself.
+
+    What stands on the command line takes the place of the same key in every block. Equal points
+    are one. Without blocks, the command line alone is swept.
+
+    Args:
+        config_loader: needed where the command line sweeps a whole group (`recipe=glob(*)`).
+
+    Raises:
+        ConfigError: an override that does not parse, or `run.dir`, which every point has its own.
+    """
+    given = [_given(_parsed(override, config_loader)) for override in command_line]
+    replaced = {key for axis in given for key in map(_bare, axis.keys)}
+    if "run.dir" in replaced:
+        raise ConfigError("run.dir: each point of a sweep has its own; use hydra.sweep.dir")
+    points: dict[str, Point] = {}
+    for block in list(blocks) or [()]:
+        axes = [*(_without(axis, replaced) for axis in block), *given]
+        for choice in itertools.product(*(axis.choices for axis in axes)):
+            point = tuple(
+                _override(key, value)
+                for axis, values in zip(axes, choice, strict=True)
+                for key, value in zip(axis.keys, values, strict=True)
+            )
+            points.setdefault(point_name(point), point)
+    return list(points.values())
+
+
+def point_name(point: Iterable[str], *, without_recipe: bool = False) -> str:
+    """`<recipe>__lr-0.0001__seed-0__u-1`: one folder's name, the same for any order of overrides.
+
+    Two different sets of overrides have different names: what a name cannot hold, or has no room
+    for, is there as a digest. The name needs no quotes in a shell or an override.
+    """
+    values = {_bare(override.key_or_group): _value(override) for override in map(_parsed, point)}
+    values.pop("run.dir", None)
+    recipe = values.pop(RECIPE, None)
+    settings = sorted(
+        ((SHORT_KEYS.get(key, key), value) for key, value in values.items()),
+        key=lambda setting: ("." in setting[0], setting),  # what tells points apart comes first
+    )
+    parts = [f"{_plain(key, PLAIN_KEY)}-{_plain(value)}" for key, value in settings]
+    if recipe is not None and not without_recipe:
+        parts.insert(0, _plain(recipe))
+    name = "__".join(parts) or "defaults"
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    return f"{name[: MAX_NAME_LENGTH - DIGEST_LENGTH - 2].rstrip('_')}__{_digest(name)}"
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """`names` less the settings that all of them share, for the eye."""
+    shared = set.intersection(*(set(name.split("__")) for name in names)) if names[1:] else set()
+    return [
+        "__".join(part for part in name.split("__") if part not in shared) or name for name in names
+    ]
+
+
+def recipe_of(point: Iterable[str]) -> str | None:
+    """The recipe that `point` chooses."""
+    for override in map(_parsed, point):
+        if _bare(override.key_or_group) == RECIPE:
+            return _value(override)
+    return None
+
+
+def run_dir_of(point: Iterable[str]) -> Path:
+    """The folder of a point that a plan has given one."""
+    overrides = {override.key_or_group: override for override in map(_parsed, point)}
+    return Path(str(overrides["run.dir"].value()))
+
+
+def quoted(value: str) -> str:
+    """`value` as an override's value, whatever characters are in it."""
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+@functools.lru_cache(maxsize=4096)  # the points of a sweep say the same few things again and again
+def _parsed(override: str, config_loader: ConfigLoader | None = None) -> Override:
+    try:
+        return OverridesParser.create(config_loader=config_loader).parse_override(override)
+    except HydraException as error:
+        problem = str(error).strip().splitlines()[0]
+        raise ConfigError(f"sweep: {problem}; write it as on the command line") from error
+
+
+def _given(override: Override) -> Axis:
+    """An override of the command line as an axis; a key that is deleted (`~key`) has no value."""
+    text = override.input_line or ""
+    key = text.partition("=")[0]
+    if not override.is_sweep_override():
+        return Axis((key,), ((text.partition("=")[2],),))
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{text}: an interval has no points; list its values")
+    return Axis((key,), tuple((value,) for value in override.sweep_string_iterator()))
+
+
+def _without(axis: Axis, keys: set[str]) -> Axis:
+    """`axis` less `keys`, each of what remains of its choices once."""
+    kept = [index for index, key in enumerate(axis.keys) if _bare(key) not in keys]
+    choices = (tuple(choice[index] for index in kept) for choice in axis.choices)
+    return Axis(tuple(axis.keys[index] for index in kept), tuple(dict.fromkeys(choices)))
+
+
+def _override(key: str, value: str) -> str:
+    return key if key.startswith("~") and not value else f"{key}={value}"
+
+
+def _bare(key: str) -> str:
+    return key.lstrip("+~").partition("@")[0]
+
+
+def _value(override: Override) -> str:
+    """One spelling of each value: 1e-4 and 0.0001 are the same point."""
+    if override.is_delete():
+        return "~"
+    value: Any = override.value()
+    if isinstance(value, str):  # YAML reads 1e-4 as a text, Hydra 1.e-4
+        return value
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, float):
+        return repr(value)
+    return str(override.get_value_element_as_str())
+
+
+def _plain(text: str, form: re.Pattern[str] = PLAIN_VALUE) -> str:
+    """`text` where it is plain; else what is plain of it, and a digest of all."""
+    if form.fullmatch(text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")[-40:]
+    return f"{kept}-{_digest(text)}".lstrip("-")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]

@@ -1,0 +1,85 @@
+"""A sweep from its command line to its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.sweeps.outcome import closing_table, exit_code
+from tinylora_rl.sweeps.plan import Plan, costs, make_plan, opening
+from tinylora_rl.sweeps.points import expand, recipe_of, run_dir_of
+from tinylora_rl.sweeps.study import load_study, study_name
+
+
+class SweepOver(SystemExit):
+    """Ends the process with a sweep's exit code, past Hydra, which would drop it."""
+
+
+def sweep(
+    config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]
+) -> int:
+    """Says what there is to do, launches what is not finished, says what became of it.
+
+    Args:
+        config: as Hydra composed it for the sweep, `hydra` included.
+        loader: composes the points.
+        arguments: the command line, less what it says to Hydra.
+
+    Returns:
+        0 every point is finished, 1 a point failed, 75 some are left.
+
+    Raises:
+        ConfigError: before a point was launched.
+        KeyboardInterrupt: once the launcher has stopped what ran.
+    """
+    blocks = load_study(config.sweep, config.verb) if config.sweep else []
+    given = [argument for argument in arguments if not argument.startswith("sweep=")]
+    points = expand(blocks, given, loader)
+    recipes = {recipe_of(point) for point in points}
+    recipe = recipes.pop() if len(recipes) == 1 and not blocks else None
+    folder = _folder(config, recipe)
+    plan = make_plan(points, folder, recipe)
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        try:
+            return loader.load_sweep_config(config, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            problem = str(error).strip().splitlines()[0]
+            raise ConfigError(f"{' '.join(overrides)}: {problem}; mend the sweep") from error
+
+    for line in opening(plan, costs(plan, compose)):
+        print(line, flush=True)
+    codes: dict[Path, int] = {}
+    try:
+        codes = _launch(launcher, plan)
+    finally:
+        after = make_plan(points, folder, recipe)
+        for line in closing_table(after, codes):
+            print(line, flush=True)
+    return exit_code(after, codes)
+
+
+def _launch(launcher: Launcher, plan: Plan) -> dict[Path, int]:
+    """{directory: exit code} of the points that were run."""
+    points = [point.overrides for point in plan.to_do]
+    returned = launcher.launch(points, initial_job_idx=0) if points else []
+    # less than there are points, where the last of them ended the sweep
+    return {
+        run_dir_of(point): int(each.return_value)
+        for point, each in zip(points, returned, strict=False)
+    }
+
+
+def _folder(config: DictConfig, recipe: str | None) -> Path:
+    """`runs/sweeps/<study or recipe>`, and `_sft` where it is not trained by reinforcement."""
+    name = study_name(config.sweep) if config.sweep else recipe or "custom"
+    if config.verb != "train":
+        name += f"_{config.verb}"
+    return Path(config.hydra.sweep.dir).expanduser().resolve() / name

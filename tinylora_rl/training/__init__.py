@@ -1,0 +1,1 @@
+"""GRPO training through verl: checks before the start, the run, resume, tracking."""

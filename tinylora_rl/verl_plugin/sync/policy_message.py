@@ -1,0 +1,106 @@
+"""What travels to the rollout, the same for all modes and for rollouts here and elsewhere.
+
+A stream of named tensors. First v, and the bank where the other end has none yet; then, depending
+on the mode, nothing (`vector`), the merged weights (`merged`), or LoRA factors (`factors`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import torch
+from verl.workers.rollout.utils import ensure_async_iterator
+
+from tinylora_rl.adapter import TinyLoraConfig, Update
+from tinylora_rl.vllm_plugin.worker_policy import vector_digest
+
+VECTOR = "tinylora.v"
+BANK = "tinylora.bank"
+BASE = "tinylora.base"  # empty, of the dtype in which the trainer holds the base
+_HEADER = (VECTOR, BANK, BASE)
+
+NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What a stream's header says.
+
+    Attributes:
+        v_GU: v as it acts, fp32, on the CPU; None of a policy that is no TinyLoRA adapter.
+        bank: the bank's bytes, if they came along.
+        base_dtype: of the weights that the trainer adds the update to.
+    """
+
+    v_GU: torch.Tensor | None
+    bank: bytes | None
+    base_dtype: torch.dtype | None
+
+    @property
+    def v_bytes(self) -> bytes:
+        assert self.v_GU is not None
+        return self.v_GU.contiguous().numpy().tobytes()
+
+    @property
+    def v_digest(self) -> str | None:
+        return None if self.v_GU is None else vector_digest(self.v_bytes)
+
+
+def header(
+    update: Update, bank: bytes | None, base_dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The beginning of every stream."""
+    yield VECTOR, update.acting_v.cpu()
+    yield BASE, torch.empty(0, dtype=base_dtype)
+    if bank is not None:
+        yield BANK, torch.frombuffer(bytearray(bank), dtype=torch.uint8)
+
+
+def lora_tensors(update: Update, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """dW(v) of every module as the LoRA tensors that PEFT would save and vLLM reads."""
+    for name, (A_RI, B_OR) in update.lora_factors().items():
+        yield f"base_model.model.{name}.lora_A.weight", A_RI.to(dtype).contiguous()
+        yield f"base_model.model.{name}.lora_B.weight", B_OR.to(dtype).contiguous()
+
+
+def lora_config(config: TinyLoraConfig) -> dict[str, Any]:
+    """The PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": config.r,
+        "lora_alpha": config.r,
+        "target_modules": list(config.target_modules),
+        "lora_dropout": 0.0,
+        "bias": "none",
+    }
+
+
+async def split(weights: Iterable[Any] | AsyncIterator[Any]) -> tuple[Policy, NamedTensors]:
+    """The header of a stream, read, and what comes after it, not yet."""
+    stream = ensure_async_iterator(weights)
+    found: dict[str, torch.Tensor] = {}
+    first: list[tuple[str, torch.Tensor]] = []
+    async for name, tensor in stream:
+        if name not in _HEADER:
+            first.append((name, tensor))
+            break
+        # a checkpoint engine yields views of a buffer that it uses again
+        found[name] = tensor.to("cpu", copy=True)
+    bank, base = found.get(BANK), found.get(BASE)
+    policy = Policy(
+        v_GU=found.get(VECTOR),
+        bank=None if bank is None else bank.numpy().tobytes(),
+        base_dtype=None if base is None else base.dtype,
+    )
+
+    async def rest() -> NamedTensors:
+        for item in first:
+            yield item
+        first.clear()  # the tensor must not outlive its turn
+        async for item in stream:
+            yield item
+
+    return policy, rest()

@@ -8,7 +8,7 @@ process samples from the same checkpoint. A sync is what a training step does:
 
 verl      all weights, unmerged, through verl's own sender, receiver and loader: the peer. A merge
           that its users need (PEFT's) would come on top.
-merged    ours: the adapted weights merged one at a time, streamed, with a checksum at both ends
+merged    ours: the adapted weights merged one at a time, streamed, and counted at both ends
 vector    ours: v alone; the worker re-merges its weights in place
 factors   ours: LoRA factors through vLLM's LoRA path (an engine of its own, with LoRA enabled)
 
@@ -169,7 +169,7 @@ class Trainer:
             inject,
         )
         from tinylora_rl.adapter.bank_bytes import bank_to_bytes
-        from tinylora_rl.verl_plugin.sync.verify import Proof
+        from tinylora_rl.verl_plugin.sync.verify import Verifier
 
         self.bucket_mb = BUCKET_MB[shape]
         self.use_shm = device.type == "cpu"
@@ -181,7 +181,9 @@ class Trainer:
         self.bank = bank_to_bytes(bank)
         base = CheckpointWeights(model)
         self.proofs = {
-            rounded: Proof(bank, self.adapter.groups, base, dtype=torch.bfloat16, rounded=rounded)
+            rounded: Verifier(
+                bank, self.adapter.groups, base, dtype=torch.bfloat16, rounded=rounded
+            )
             for rounded in ("nearest", "factors")
         }
 
@@ -196,8 +198,8 @@ class Trainer:
         v = torch.randn(self.adapter.v.shape, generator=generator) * 0.01
         self.adapter.v.data.copy_(v)
 
-    def send(self, weights: Iterator[tuple[str, torch.Tensor]], checksum: Any = None) -> int:
-        """Through verl's sender; returns the bytes that travelled."""
+    def send(self, weights: Iterator[tuple[str, torch.Tensor]]) -> tuple[int, int]:
+        """Through verl's sender; returns the bytes and the number of tensors that travelled."""
         from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightSender
 
         sender = BucketedWeightSender(
@@ -205,30 +207,27 @@ class Trainer:
             bucket_size_mb=self.bucket_mb,
             use_shm=self.use_shm,
         )
-        sent = 0
+        num_bytes = num_tensors = 0
 
         def counted() -> Iterator[tuple[str, torch.Tensor]]:
-            nonlocal sent
+            nonlocal num_bytes, num_tensors
             for name, tensor in weights:
-                sent += tensor.nbytes
-                if checksum is not None:
-                    checksum.add(name, tensor)
+                num_bytes += tensor.nbytes
+                num_tensors += 1
                 yield name, tensor
 
         asyncio.run(sender.async_send_weights(counted()))
-        return sent
+        return num_bytes, num_tensors
 
     def verl(self, sampler: Sampler, version: int) -> tuple[int, float]:
         del version
         sampler.begin("load_as_verl_does", use_shm=self.use_shm)
-        sent = self.send(self.weights(adapted_only=False))
+        sent, _ = self.send(self.weights(adapted_only=False))
         sampler.end()
         return sent, 0.0
 
     def merged(self, sampler: Sampler, version: int) -> tuple[int, float]:
-        from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
-
-        checksum, merging_s = StreamChecksum(sampled=True), 0.0
+        merging_s = 0.0
 
         def timed() -> Iterator[tuple[str, torch.Tensor]]:
             nonlocal merging_s
@@ -243,9 +242,9 @@ class Trainer:
                 yield item
 
         sampler.begin("load_policy", version, None, adapted_only=True, use_shm=self.use_shm)
-        sent = self.send(timed(), checksum)
+        sent, num_tensors = self.send(timed())
         sampler.end()
-        self.prove(sampler, "nearest", checksum.hexdigest())
+        self.prove(sampler, "nearest", num_tensors)
         return sent, merging_s
 
     def vector(self, sampler: Sampler, version: int) -> tuple[int, float]:
@@ -255,10 +254,8 @@ class Trainer:
         return v.nbytes, 0.0
 
     def factors(self, sampler: Sampler, version: int) -> tuple[int, float]:
-        from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
         from tinylora_rl.verl_plugin.sync.policy_message import lora_config, lora_tensors
 
-        checksum = StreamChecksum(sampled=True)
         sampler.begin(
             "load_policy",
             version,
@@ -267,14 +264,14 @@ class Trainer:
             peft_config=lora_config(self.adapter.config),
             base_sync_done=True,
         )
-        sent = self.send(lora_tensors(self.adapter, torch.bfloat16), checksum)
+        sent, num_tensors = self.send(lora_tensors(self.adapter, torch.bfloat16))
         sampler.end()
-        self.prove(sampler, "factors", checksum.hexdigest())
+        self.prove(sampler, "factors", num_tensors)
         return sent, 0.0
 
-    def prove(self, sampler: Sampler, rounded: str, checksum: str | None = None) -> None:
+    def prove(self, sampler: Sampler, rounded: str, num_tensors: int | None = None) -> None:
         receipt = sampler.call("policy_receipt")
-        assert checksum is None or receipt["checksum"] == checksum, "other tensors arrived"
+        assert num_tensors is None or receipt["num_tensors"] == num_tensors, "other tensors arrived"
         self.proofs[rounded].check([receipt], self.adapter.acting_v.cpu())
 
 

@@ -34,7 +34,7 @@ from tinylora_rl.verl_plugin.settings import (
 from tinylora_rl.verl_plugin.step_commit import KeptSteps
 from tinylora_rl.verl_plugin.sync.canary import canary_metrics
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
-from tinylora_rl.verl_plugin.sync.verify import Claim
+from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
 
 DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
@@ -156,7 +156,7 @@ class TinyLoraHooks(KeptSteps):
                     "a rollout does not say which policy it sampled from: "
                     f"{str(error).strip().splitlines()[-1]}"
                 ) from error
-            Claim(policy_version=self._synced_version).check(receipts)
+            ExpectedReceipt(policy_version=self._synced_version).check(receipts)
 
     def _rollout_servers(self) -> list[Any]:
         return [

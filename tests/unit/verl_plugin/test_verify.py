@@ -7,17 +7,17 @@ from tests.unit.adapter.models import small_model
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, inject, targets_of
 from tinylora_rl.adapter.spot_check import reading, witness_rows
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
-from tinylora_rl.verl_plugin.sync.verify import Claim, Proof
+from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier
 
 CONFIG = TinyLoraConfig(u=2, n_tie=7)
 
 
-def receipt(version: int | None = 4, checksum: str | None = "abc") -> dict:
-    return {"worker": "host:0", "policy_version": version, "checksum": checksum}
+def receipt(version: int | None = 4, num_tensors: int | None = 21) -> dict:
+    return {"worker": "host:0", "policy_version": version, "num_tensors": num_tensors}
 
 
 def test_all_equal_is_an_acknowledgement():
-    Claim(policy_version=4, checksum="abc").check([receipt(), receipt()])
+    ExpectedReceipt(policy_version=4, num_tensors=21).check([receipt(), receipt()])
 
 
 @pytest.mark.parametrize(
@@ -28,17 +28,17 @@ def test_all_equal_is_an_acknowledgement():
             [receipt(), receipt(version=3)],
             "worker host:0 holds policy version 3, the trainer sent policy version 4",
         ),
-        ([receipt(checksum="abd")], "holds checksum abd, the trainer sent checksum abc"),
+        ([receipt(num_tensors=20)], "holds tensor count 20, the trainer sent tensor count 21"),
         ([receipt(None, None)], "holds policy version None"),
     ],
 )
 def test_anything_else_ends_the_run(receipts, message):
     with pytest.raises(SyncError, match=message):
-        Claim(policy_version=4, checksum="abc").check(receipts)
+        ExpectedReceipt(policy_version=4, num_tensors=21).check(receipts)
 
 
 def test_another_v_is_named():
-    claim = Claim(policy_version=4, v_digest="aa")
+    claim = ExpectedReceipt(policy_version=4, v_digest="aa")
     with pytest.raises(SyncError, match="holds v bb, the trainer sent v aa"):
         claim.check([{**receipt(), "v_digest": "bb"}])
 
@@ -88,8 +88,8 @@ def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int
     return receipts
 
 
-def proof(adapter, base, dtype, rounded="nearest") -> Proof:
-    return Proof(adapter.bank, adapter.groups, base, dtype=dtype, rounded=rounded)
+def proof(adapter, base, dtype, rounded="nearest") -> Verifier:
+    return Verifier(adapter.bank, adapter.groups, base, dtype=dtype, rounded=rounded)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -127,6 +127,25 @@ def test_one_module_alone_is_found(adapted):
     name = stale[0]["testimony"][3]["name"]
     with pytest.raises(SyncError, match=f"off in {name}"):
         proof(adapter, base, torch.bfloat16).check(receipts, v)
+
+
+@pytest.mark.parametrize("first", [0.0, 0.5, 0.85])
+def test_a_torn_tensor_is_found(adapted, first):
+    """A stretch of one tensor kept the base's rows: of each eighth of the rows one is measured."""
+    adapter, base = adapted
+    v = adapter.v.data
+    torn, stale = (told(adapter, base, value, torch.bfloat16) for value in (v, 0 * v))
+    entry, old = (receipts[0]["testimony"][3] for receipts in (torn, stale))
+    num_rows = len(adapter.bank[entry["name"]].left_OR)
+    start, stop = int(first * num_rows), int(first * num_rows) + -(-num_rows // 4)
+    width = len(entry["reading"]) // len(entry["rows"])
+    lost = [index for index, row in enumerate(entry["rows"]) if start <= row < stop]
+    assert 0 < len(lost) < len(entry["rows"])
+    for index in lost:
+        part = slice(index * width, (index + 1) * width)
+        entry["reading"][part] = old["reading"][part]
+    with pytest.raises(SyncError, match=f"off in {entry['name']}"):
+        proof(adapter, base, torch.bfloat16).check(torn, v)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

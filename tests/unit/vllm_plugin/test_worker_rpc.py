@@ -15,7 +15,7 @@ from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, i
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
-from tinylora_rl.verl_plugin.sync.verify import Claim, Proof
+from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier
 
 pytestmark = [
     pytest.mark.e2e,
@@ -76,8 +76,8 @@ def held(request, tmp_path_factory):
     return request.param, task, json.loads((folder / "out.json").read_text()), model, adapter
 
 
-def proof(adapter) -> Proof:
-    return Proof(
+def proof(adapter) -> Verifier:
+    return Verifier(
         adapter.bank,
         adapter.groups,
         CheckpointWeights(base_model_dir()),
@@ -107,7 +107,7 @@ def test_every_worker_proves_what_it_holds(held):
     num_workers, task, told, _, adapter = held
     for version, (v, entry) in enumerate(zip(task["vectors"], told["held"], strict=True)):
         assert len(entry["receipts"]) == num_workers
-        Claim(policy_version=version).check(entry["receipts"])
+        ExpectedReceipt(policy_version=version).check(entry["receipts"])
         measured = proof(adapter).check(entry["receipts"], torch.tensor(v))
         if version:
             assert measured["sync/held_share"] == pytest.approx(1, abs=1e-4)
@@ -129,7 +129,7 @@ def test_five_hundred_syncs_leave_what_one_leaves(held):
 def test_a_worker_with_other_weights_is_found_and_named(held, fault, says):
     _, task, told, _, adapter = held
     receipts, v = told[fault], torch.tensor(task["vectors"][-1])
-    Claim(policy_version=2).check(receipts)  # by its word alone all is well
+    ExpectedReceipt(policy_version=2).check(receipts)  # by its word alone all is well
     with pytest.raises(SyncError, match=says) as caught:
         proof(adapter).check(receipts, v)
     assert receipts[0]["worker"] in str(caught.value)
@@ -141,11 +141,11 @@ def test_the_previous_v_is_found(held):
     with pytest.raises(SyncError, match="weights are another's"):
         proof(adapter).check(receipts, torch.tensor(task["vectors"][2]))
     with pytest.raises(SyncError, match="holds policy version 1, the trainer sent"):
-        Claim(policy_version=2).check(receipts)
+        ExpectedReceipt(policy_version=2).check(receipts)
 
 
 def test_a_worker_that_came_back_says_that_it_holds_nothing(held):
     _, _, told, _, _ = held
     assert all(not receipt["holds_bank"] for receipt in told["restarted"])
     with pytest.raises(SyncError, match="holds policy version None"):
-        Claim(policy_version=2).check(told["restarted"])
+        ExpectedReceipt(policy_version=2).check(told["restarted"])

@@ -1,6 +1,6 @@
 """A fixed text under the sampler and under the actor: the one check that no bookkeeping can pass.
 
-Versions, checksums and witness rows speak of weights. This speaks of what the policy does: if the
+Versions, digests and measured rows speak of weights. This speaks of what the policy does: if the
 rollout engine's log-probs of a text are the actor's, the sampler is the policy, whatever lies
 between.
 """

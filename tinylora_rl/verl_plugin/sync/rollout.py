@@ -31,10 +31,9 @@ from tinylora_rl.verl_plugin.settings import (
     adapter_config,
     sync_config,
 )
-from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
 from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, lora_config, split
-from tinylora_rl.verl_plugin.sync.verify import Claim, Proof
+from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier
 from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
 from tinylora_rl.vllm_plugin.worker_policy import HoldSettings
 
@@ -103,6 +102,14 @@ class StandaloneWorker(CheckpointEngineWorker):
         return self.server_adapter.sync_metrics
 
 
+@dataclasses.dataclass
+class StreamCount:
+    """Counts the tensors of one sync as they are sent."""
+
+    num_tensors: int = 0
+    num_bytes: int = 0
+
+
 class TinyLoraServerAdapter(ServerAdapter):
     """The sending end, one per trainer rank, or per standalone rollout worker.
 
@@ -113,7 +120,7 @@ class TinyLoraServerAdapter(ServerAdapter):
 
     bank: bytes | None = None
     sync_metrics: dict[str, float]
-    _proof: Proof | None = None
+    _verifier: Verifier | None = None
 
     @torch.no_grad()
     async def update_weights(
@@ -145,7 +152,7 @@ class TinyLoraServerAdapter(ServerAdapter):
         if leads and policy.v_GU is not None:
             await self._give_bank(config, deadline, what)
 
-        sent = StreamChecksum(sampled=True)
+        sent = StreamCount()
         if config.mode == "vector" and policy.v_GU is not None:
             async for name, _ in rest:
                 raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
@@ -167,14 +174,14 @@ class TinyLoraServerAdapter(ServerAdapter):
         measured: dict[str, float] = {}
         if leads:
             receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
-            Claim(
+            ExpectedReceipt(
                 policy_version=global_steps,
                 v_digest=policy.v_digest,
-                checksum=sent.hexdigest() if sent.num_tensors else None,
+                num_tensors=sent.num_tensors or None,
             ).check(receipts)
             if policy.v_GU is not None:
-                assert self._proof is not None
-                measured = self._proof.check(receipts, policy.v_GU)
+                assert self._verifier is not None
+                measured = self._verifier.check(receipts, policy.v_GU)
             measured |= _spent(receipts)
             await _within(self.server_handle.clear_kv_cache.remote(), deadline, what)
             if global_steps is not None:
@@ -199,7 +206,7 @@ class TinyLoraServerAdapter(ServerAdapter):
         base = CheckpointWeights(checkpoint_folder(self.model_config.local_path))
         adapter = adapter_config(self.model_config.lora)
         self._groups = assign_groups(targets_of(base.names(), adapter), adapter)
-        self._proof = Proof(
+        self._verifier = Verifier(
             bank_from_bytes(self.bank),
             self._groups,
             base,
@@ -227,7 +234,7 @@ class TinyLoraServerAdapter(ServerAdapter):
     async def _stream(
         self,
         rest: NamedTensors,
-        sent: StreamChecksum,
+        sent: StreamCount,
         policy: Policy,
         policy_version: int | None,
         deadline: Deadline,
@@ -277,10 +284,11 @@ def _spent(receipts: list[dict[str, Any]]) -> dict[str, float]:
 
 
 async def _counted(
-    weights: NamedTensors, checksum: StreamChecksum
+    weights: NamedTensors, sent: StreamCount
 ) -> AsyncIterator[tuple[str, torch.Tensor]]:
     async for name, tensor in weights:
-        checksum.add(name, tensor)
+        sent.num_tensors += 1
+        sent.num_bytes += tensor.nbytes
         yield name, tensor
 
 

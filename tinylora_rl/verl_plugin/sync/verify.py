@@ -15,22 +15,23 @@ from tinylora_rl.verl_plugin.sync.deadline import SyncError
 Receipt = Mapping[str, Any]
 """See `PolicyHolder.policy_receipt`."""
 
-_STATED = {"policy_version": "policy version", "v_digest": "v", "checksum": "checksum"}
+_FIELDS = {"policy_version": "policy version", "v_digest": "v", "num_tensors": "tensor count"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
-    """What every receipt must state, word by word.
+class ExpectedReceipt:
+    """The fields that every worker's receipt must match exactly.
 
     Attributes:
-        policy_version: of the policy that was sent.
+        policy_version: verl's global step of the policy that was sent.
         v_digest: of v's bits; None where the policy is no TinyLoRA adapter.
-        checksum: of the tensors that were sent; None where none were.
+        num_tensors: how many were streamed; None where none were. A stream that lost or doubled
+            one loads without an error.
     """
 
     policy_version: int | None
     v_digest: str | None = None
-    checksum: str | None = None
+    num_tensors: int | None = None
 
     def check(self, receipts: Sequence[Receipt]) -> None:
         """Every worker claims to hold this.
@@ -41,7 +42,7 @@ class Claim:
         if not receipts:
             raise SyncError(f"no rollout worker acknowledged policy version {self.policy_version}")
         for receipt in receipts:
-            for key, what in _STATED.items():
+            for key, what in _FIELDS.items():
                 sent, held = getattr(self, key), receipt.get(key)
                 if sent is not None and held != sent:
                     raise SyncError(
@@ -50,7 +51,7 @@ class Claim:
                     )
 
 
-class Proof:
+class Verifier:
     """Compares what workers read off their weights with what base and v say they must read.
 
     Args:

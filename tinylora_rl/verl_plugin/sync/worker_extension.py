@@ -10,7 +10,6 @@ from verl.utils.device import get_device_name
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-from tinylora_rl.verl_plugin.sync.checksum import StreamChecksum
 from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
 from tinylora_rl.vllm_plugin.worker_rpc import PolicyHolder
 
@@ -39,7 +38,7 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
                 they live, past vLLM's loader, and only their layers are packed anew.
         """
         self._receipt, self._loading_version = None, policy_version
-        self._stream_checksum = StreamChecksum(sampled=True)
+        self._num_tensors = 0
         start_s = time.monotonic()
         try:
             if adapted_only:
@@ -53,7 +52,7 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
         self.note_policy(
             policy_version,
             v_digest,
-            checksum=self._stream_checksum.hexdigest(),
+            num_tensors=self._num_tensors,
             load_s=time.monotonic() - start_s,
         )
 
@@ -68,11 +67,10 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
     def _take_adapted(self, weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
         del is_last
         assert self._held is not None
+        self._num_tensors += len(weights)
         for name, tensor in weights:
-            self._stream_checksum.add(name, tensor)
             self._held.take(name, tensor)
 
     def _update_weights(self, weights: list[tuple[str, torch.Tensor]], **kwargs: Any) -> None:
-        for name, tensor in weights:
-            self._stream_checksum.add(name, tensor)
+        self._num_tensors += len(weights)
         super()._update_weights(weights, **kwargs)

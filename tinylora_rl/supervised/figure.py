@@ -1,15 +1,15 @@
-"""A supervised run as a person meets it: its loss in the summary, and its figure."""
+"""Reports a supervised run: its loss in the closing summary, and its figure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tinylora_rl.runs.console import held_out
 from tinylora_rl.runs.directory import read_metrics
+from tinylora_rl.runs.figure import panels, plot_held_out, series, write_figure
 
 
 def loss_lines(metrics: Path) -> list[str]:
-    """Lines for the closing summary; none where no update was made."""
+    """Returns lines for the closing summary; none where no update was made."""
     rows = read_metrics(metrics)
     lines = []
     for label, key in (("training loss", "train/loss"), ("held-out loss", "val/loss")):
@@ -21,34 +21,18 @@ def loss_lines(metrics: Path) -> list[str]:
 
 
 def draw_loss(metrics: Path, figure: Path, title: str) -> bool:
-    """`figure` shows the run in `metrics`; False, and no figure, when no update was made yet."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draws the run in `metrics` to `figure`; False, and no file, before the first update."""
     rows = read_metrics(metrics)
-    losses = [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
-    if not losses:
+    losses = series(rows, "train/loss")
+    if not losses[0]:
         return False
-    canvas, (above, below) = pyplot.subplots(
-        2, 1, sharex=True, figsize=(7, 6), layout="constrained"
-    )
-    above.plot(*zip(*losses, strict=True), color="tab:blue", label="training")
-    unseen = [(row["step"], row["val/loss"]) for row in rows if row.get("val/loss") is not None]
-    if unseen:
-        above.plot(*zip(*unseen, strict=True), "o:", color="tab:green", label="held-out")
-    above.set(ylabel="cross-entropy (nats per token)", title=title)
-    above.legend(loc="upper right")
-    for name in dict.fromkeys(name for row in rows for name in held_out(row)):
-        points = [(row["step"], held_out(row)[name]) for row in rows if name in held_out(row)]
-        marker = "s" if name.endswith("greedy") else "o"
-        below.plot(*zip(*points, strict=True), marker, ls=":", label=name)
-    below.set(xlabel="update", ylabel="held-out accuracy", ylim=(0, 1))
-    if below.get_legend_handles_labels()[0]:
-        below.legend(loc="lower right")
-    for axes in (above, below):
-        axes.grid(alpha=0.3)
-    canvas.savefig(figure, dpi=120)
-    pyplot.close(canvas)
+    canvas, (loss, accuracy) = panels(2)
+    canvas.suptitle(title)
+    loss.plot(*losses, ".-", color="tab:blue", label="training")
+    if (unseen := series(rows, "val/loss"))[0]:
+        loss.plot(*unseen, "o:", color="tab:green", label="held-out")
+    loss.set(ylabel="loss, nats per token")
+    plot_held_out(accuracy, rows)
+    accuracy.set(xlabel="update", ylabel="accuracy", ylim=(-0.03, 1.03))
+    write_figure(canvas, figure)
     return True

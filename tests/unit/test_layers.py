@@ -5,8 +5,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "tinylora_rl"
 LAYERS = {
-    "errors": 0,
+    "errors": -1,
     "atomic": 0,
+    "plugins": 0,
     "adapter": 1,
     "rewards": 1,
     "base_model": 2,
@@ -33,6 +34,7 @@ LAYERS = {
     "doctor": 11,
 }
 FORBIDDEN = {  # third parties that a package must not import
+    "plugins": {"torch", "verl", "vllm", "ray", "hydra", "omegaconf"},
     "adapter": {"verl", "vllm", "ray", "hydra", "omegaconf", "transformers"},
     "rewards": {"torch", "verl", "vllm", "ray"},
     "tasks": {"verl", "vllm", "ray"},

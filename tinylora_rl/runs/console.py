@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tinylora_rl.runs.directory import read_metrics
+from tinylora_rl.runs.metric_names import held_out
 
 POLL_S = 0.5
 
@@ -110,21 +111,3 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
             )
     parts += [f"held-out {name} {value:.3f}" for name, value in held_out(row).items()]
     return "   ".join(parts)
-
-
-def held_out(row: Mapping[str, Any]) -> dict[str, float]:
-    """{"sampled" or "greedy": accuracy} where this step was validated.
-
-    With several benchmarks the names are "BENCHMARK sampled" and "BENCHMARK greedy".
-    """
-    found = {}
-    for key, value in row.items():
-        if key.startswith("val-core/") and "/acc/mean@" in key:
-            source = key.removeprefix("val-core/").partition("/acc/")[0]
-            benchmark = source.removesuffix("_greedy")
-            found[benchmark, "greedy" if benchmark != source else "sampled"] = value
-    several = len({benchmark for benchmark, _ in found}) > 1
-    return {
-        f"{benchmark} {decoding}" if several else decoding: value
-        for (benchmark, decoding), value in found.items()
-    }

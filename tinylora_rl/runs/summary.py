@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tinylora_rl.runs.console import held_out
 from tinylora_rl.runs.directory import RunDirectory, read_metrics
+from tinylora_rl.runs.metric_names import held_out
 
 SMOOTHED_STEPS = (
     3  # "before" and "after" are means over this many steps at either end, at most half the run

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.runs.console import held_out
 from tinylora_rl.runs.directory import RunDirectory, read_metrics
+from tinylora_rl.runs.metric_names import held_out
 from tinylora_rl.runs.status import STATUS_FILE, is_active, read_status
 from tinylora_rl.studies.questions import count_questions
 from tinylora_rl.studies.trained import Trained, trained_numbers

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tinylora_rl.adapter import CheckpointWeights, Weights
 from tinylora_rl.artifact.directory import trained_dtype
 from tinylora_rl.artifact.manifest import read_manifest
-from tinylora_rl.base_model.snapshot import checkpoint_folder
+from tinylora_rl.base_model import checkpoint_folder
 
 
 def as_model(model: nn.Module | str | Path, directory: str | Path) -> nn.Module:

@@ -44,7 +44,7 @@ from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, encode
 from tinylora_rl.artifact.provenance import Provenance
 from tinylora_rl.artifact.summary import printable
 from tinylora_rl.atomic import replacing_directory
-from tinylora_rl.base_model.snapshot import revision_of
+from tinylora_rl.base_model import commit_of
 
 __all__ = [
     "MANIFEST",
@@ -289,7 +289,7 @@ def _check_revision(
     where: str | Path,
 ) -> None:
     if revision is None and isinstance(source, CheckpointWeights):
-        revision = revision_of(source.directory)
+        revision = commit_of(source.directory)
     # transformers' own note of the commit, under this private name since version 4.22
     here = revision or getattr(getattr(source, "config", None), "_commit_hash", None)
     stored = manifest["provenance"].get("base_revision")

@@ -1,4 +1,4 @@
-"""The shape of a base model: what its sizes follow from, read without weights, torch or the hub."""
+"""The sizes of a base model, read without weights, torch or the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelShape:
+class ModelDims:
     """A dense decoder of the Llama family: Llama, Qwen2, Qwen2.5, Qwen3 and OLMo 2 are.
 
     Norms and biases, under 0.1 % of the numbers of the models here, are left out.
@@ -73,24 +73,24 @@ class ModelShape:
 
 # As the makers publish them in config.json, so that a run is planned where the hub is out of reach.
 # fmt: off
-PUBLISHED: Mapping[str, ModelShape] = {
-    "Qwen/Qwen2.5-0.5B-Instruct": ModelShape(
+PUBLISHED: Mapping[str, ModelDims] = {
+    "Qwen/Qwen2.5-0.5B-Instruct": ModelDims(
         896, 4_864, 24, 14, 2, 64, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-1.5B-Instruct": ModelShape(
+    "Qwen/Qwen2.5-1.5B-Instruct": ModelDims(
         1_536, 8_960, 28, 12, 2, 128, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-3B-Instruct": ModelShape(
+    "Qwen/Qwen2.5-3B-Instruct": ModelDims(
         2_048, 11_008, 36, 16, 2, 128, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-7B-Instruct": ModelShape(
+    "Qwen/Qwen2.5-7B-Instruct": ModelDims(
         3_584, 18_944, 28, 28, 4, 128, 152_064, 32_768, False),
-    "Qwen/Qwen2.5-Math-7B": ModelShape(
+    "Qwen/Qwen2.5-Math-7B": ModelDims(
         3_584, 18_944, 28, 28, 4, 128, 152_064, 4_096, False),
-    "meta-llama/Llama-3.2-3B-Instruct": ModelShape(
+    "meta-llama/Llama-3.2-3B-Instruct": ModelDims(
         3_072, 8_192, 28, 24, 8, 128, 128_256, 131_072, True),
-    "meta-llama/Llama-3.1-8B-Instruct": ModelShape(
+    "meta-llama/Llama-3.1-8B-Instruct": ModelDims(
         4_096, 14_336, 32, 32, 8, 128, 128_256, 131_072, False),
-    "Qwen/Qwen3-8B": ModelShape(
+    "Qwen/Qwen3-8B": ModelDims(
         4_096, 12_288, 36, 32, 8, 128, 151_936, 40_960, False),
-    "allenai/OLMo-2-1124-7B-SFT": ModelShape(
+    "allenai/OLMo-2-1124-7B-SFT": ModelDims(
         4_096, 11_008, 32, 32, 32, 128, 100_352, 4_096, False),
 }
 # fmt: on
@@ -98,14 +98,14 @@ PUBLISHED: Mapping[str, ModelShape] = {
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # of a mixture, by maker
 
 
-def shape_in(folder: Path) -> ModelShape | None:
-    """The shape that `config.json` in `folder` states; None where it is not of this family."""
+def dims_in(folder: Path) -> ModelDims | None:
+    """Returns what `config.json` in `folder` states; None where it is not of this family."""
     stated = _stated(folder / "config.json")
     try:
         hidden, heads = int(stated["hidden_size"]), int(stated["num_attention_heads"])
         if any(stated.get(key) for key in EXPERTS):
             return None
-        return ModelShape(
+        return ModelDims(
             hidden=hidden,
             intermediate=int(stated["intermediate_size"]),
             blocks=int(stated["num_hidden_layers"]),
@@ -128,6 +128,6 @@ def _stated(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def shape_of(path: str, folder: Path | None) -> ModelShape | None:
-    """The shape of the base model `path`, by its files where they are here; None: not known."""
-    return PUBLISHED.get(path) if folder is None else shape_in(folder)
+def dims_of(path: str, folder: Path | None) -> ModelDims | None:
+    """Returns the sizes of `path`, by its files where they are in `folder`; None: not known."""
+    return PUBLISHED.get(path) if folder is None else dims_in(folder)

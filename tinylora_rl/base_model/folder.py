@@ -1,142 +1,78 @@
-"""The base model of a verb: a folder, or a hub id made into one; looked at before it is used."""
+"""The files of a base model: a folder as it is, a Hub id as its snapshot in the Hub's cache."""
 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from tinylora_rl.errors import ConfigError, first_line
 
-from tinylora_rl.base_model.snapshot import checkpoint_folder, revision_of
-from tinylora_rl.errors import ConfigError, MachineError
-
-HOLD_S = 3600.0  # in which a node has downloaded a base model
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
-def local_base_model(path: str, *, revision: str | None = None) -> tuple[Path, Any]:
-    """The folder of the model's files, downloaded where `path` is a hub id, and its tokenizer.
+def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
+    """Returns the folder that holds the model `base`, downloaded where it is not here yet.
 
-    Raises:
-        ConfigError: with key, value and mend.
-    """
-    folder = base_model_folder(path, revision=revision)
-    return folder, checked_tokenizer(path, folder)
-
-
-def base_model_folder(path: str, *, revision: str | None = None) -> Path:
-    """The folder of the model's files, downloaded where `path` is a hub id. It brings no code.
-
-    Args:
-        revision: a commit of the hub repository; None takes the newest.
+    A commit in the Hub's cache is also found where the Hub is out of reach: huggingface_hub 1.33
+    asks the Hub for a commit's list of files unless it made the cached copy itself, so it does not
+    find a copy from another machine, or of an older version.
 
     Raises:
-        ConfigError: with key, value and mend.
+        ValueError: a path that is no folder; or the Hub cannot give it (one line gives the reason).
     """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if _is_path(base):
+        raise ValueError(f"{base}: no such folder; give a folder or a hub id")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
-        folder = _folder(path, revision)
-    except ValueError as error:
-        raise ConfigError(f"base_model.path={error}") from error
-    refuse_code_of_its_own(path, folder)
-    return folder
-
-
-def pin_base_model(config: DictConfig) -> str:
-    """Every process of the run will read one folder: `actor_rollout_ref.model.path` is it now.
-
-    verl, vLLM and the bank each resolve a hub id by themselves, and know no revision. A snapshot's
-    folder is named by its commit, which the adapter states. `base_model.path` stays what people
-    know the model by. A cluster's other nodes need the folder too: see `hold_on_every_node`.
-
-    Returns:
-        The model and the commit, for people.
-
-    Raises:
-        ConfigError: with key, value and mend.
-    """
-    path = str(config.actor_rollout_ref.model.path)
-    folder = base_model_folder(path, revision=OmegaConf.select(config, "base_model.revision"))
-    config.actor_rollout_ref.model.path = str(folder)
-    commit = revision_of(folder)
-    return path if commit is None else f"{path} at {commit}"
-
-
-def hold_on_every_node(config: DictConfig) -> None:
-    """Each node of the connected Ray cluster has the pinned snapshot, under the same path.
-
-    A node without it downloads it. A folder that is no snapshot must be there already. Nodes
-    without a GPU are left out where the run needs some.
-
-    Raises:
-        ConfigError: a node cannot have it, or keeps its hub cache elsewhere.
-        MachineError: a node cannot run this package, or has not answered within `HOLD_S`.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    folder = Path(config.actor_rollout_ref.model.path)
-    commit = revision_of(folder)
-    source = str(folder) if commit is None else str(config.base_model.path)
-    fetch = ray.remote(num_cpus=0)(_folder_here)
-    wants_gpu = config.trainer.device == "cuda"
-    nodes = [
-        node
-        for node in ray.nodes()
-        if node["Alive"] and (not wants_gpu or node["Resources"].get("GPU"))
-    ]
-    asked = [
-        fetch.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(source, commit)
-        for node in nodes
-    ]
-    try:
-        answers = ray.get(asked, timeout=HOLD_S)
-    except ray.exceptions.RayError as error:
-        raise MachineError(
-            f"base_model.path={config.base_model.path}: not every node of the cluster could get it "
-            f"({type(error).__name__}: {first_line(error)}); install this package on each, and "
-            "look at its way to the hub"
+        found = snapshot_download(str(base), revision=revision, allow_patterns=MODEL_FILES)
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
+        if revision is not None:
+            with suppress(LocalEntryNotFoundError, HFValidationError):
+                cached = snapshot_download(str(base), revision=revision, local_files_only=True)
+                return Path(cached).resolve()
+        raise ValueError(
+            f"{base}: not loaded from the Hub ({first_line(error)}); give a folder"
         ) from error
-    for node, answer in zip(nodes, answers, strict=True):
-        if answer != str(folder):
-            raise ConfigError(
-                f"base_model.path={config.base_model.path}: node {node['NodeManagerAddress']}: "
-                f"{answer}, not {folder}; put HF_HOME or the model's folder on a file system that "
-                "all nodes share"
-            )
+    return Path(found).resolve()
 
 
-def _folder_here(source: str, revision: str | None) -> str:
-    """The folder on the node that runs this, or why there is none."""
-    try:
-        return str(_folder(source, revision))
-    except ValueError as error:
-        return str(error)
+def local_folder(base: str | Path, *, revision: str | None = None) -> Path | None:
+    """Returns the folder of the model `base` where its weights are on this machine already.
 
-
-def _folder(path: str, revision: str | None) -> Path:
-    """`checkpoint_folder`, and a commit that lies in the hub's cache where the hub is out of reach.
-
-    Why: huggingface_hub 1.33 asks the hub for a commit's list of files unless it made the cached
-    copy itself, so that a copy from another machine, or of an older version, is not found.
+    Nothing is downloaded. A name that can only be a path is returned as it is, though it may not
+    exist.
     """
+    folder = Path(base).expanduser()
+    if folder.is_dir() or _is_path(base):
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        return checkpoint_folder(path, revision=revision).resolve()
-    except ValueError:
-        if revision is None or path.startswith(("/", ".", "~")):
-            raise
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        with suppress(LocalEntryNotFoundError):
-            return Path(snapshot_download(path, revision=revision, local_files_only=True)).resolve()
-        raise
+        found = try_to_load_from_cache(str(base), "config.json", revision=revision)
+    except HFValidationError:  # no id of a repository; whoever loads it reports that
+        return None
+    if not isinstance(found, str) or not any(Path(found).parent.glob("*.safetensors")):
+        return None
+    return Path(found).parent
 
 
-def refuse_code_of_its_own(path: str, folder: Path) -> None:
-    """No file of the model names Python code to run.
+def commit_of(folder: Path) -> str | None:
+    """Returns the commit of a snapshot in the Hub's cache, `.../snapshots/<commit>`, else None."""
+    folder = folder.resolve()
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", folder.name) is not None
+    return folder.name if folder.parent.name == "snapshots" and is_commit else None
+
+
+def refuse_code_of_its_own(base: str, folder: Path, *, key: str = "base_model.path") -> None:
+    """Refuses a model of which a configuration file names Python code to run.
 
     Why not leave it to `trust_remote_code`: verl 0.9.1 opens the actor's tokenizer with
     trust_remote_code=True in its reward workers (RewardLoopWorker._init_reward_fn), whatever the
@@ -144,49 +80,21 @@ def refuse_code_of_its_own(path: str, folder: Path) -> None:
     `test_verl_trusts_code_in_its_reward_workers` fails.
 
     Raises:
-        ConfigError: with the file and the mend.
+        ConfigError: with the file and the fix.
     """
     for file in sorted(folder.glob("*config.json")):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"base_model.path={path}: {file.name} is not JSON ({first_line(error)})"
+                f"{key}={base}: {file.name} is not JSON ({first_line(error)})"
             ) from error
         if isinstance(content, dict) and content.get("auto_map"):
             raise ConfigError(
-                f"base_model.path={path}: {file.name} names code of its own (auto_map), which is "
-                "never run; where transformers knows the architecture itself, remove auto_map from "
-                "a copy"
+                f"{key}={base}: {file.name} names code of its own (auto_map), which is never run; "
+                "where transformers knows the architecture itself, remove auto_map from a copy"
             )
 
 
-def checked_tokenizer(path: str, folder: Path | str) -> Any:
-    """The tokenizer of a chat model.
-
-    Raises:
-        ConfigError: there is none, or it has no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    if Path(folder).is_dir() and not any(Path(folder).glob("tokenizer*")):
-        raise ConfigError(
-            f"base_model.path={path}: no tokenizer files; copy tokenizer.json and its config there"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"base_model.path={path}: no usable tokenizer ({first_line(error)})"
-        ) from error
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"base_model.path={path}: the tokenizer has no chat template; use an Instruct model"
-        )
-    return tokenizer
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+def _is_path(base: str | Path) -> bool:
+    return str(base).startswith(("/", ".", "~"))

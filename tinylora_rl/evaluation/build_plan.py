@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from tinylora_rl import __version__, artifact
-from tinylora_rl.base_model.snapshot import revision_of
+from tinylora_rl.base_model import commit_of
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
 from tinylora_rl.settings.evaluation_checks import EMBEDDED, POLICY_NAME, named_adapters
@@ -209,7 +209,7 @@ def _identity_of(model: Path) -> dict[str, Any]:
         for path in files
     ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return {"revision": revision_of(model), "files": digest}
+    return {"revision": commit_of(model), "files": digest}
 
 
 def _version(distribution: str) -> str:

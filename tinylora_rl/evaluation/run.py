@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, Update
 from tinylora_rl.atomic import write_json, write_text
-from tinylora_rl.base_model.folder import local_base_model
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of, rows_of
 from tinylora_rl.evaluation.engine import LORA_RANKS
@@ -57,9 +57,8 @@ def evaluate(config: DictConfig) -> int:
     check_engine(config.engine)
     policies = policies_of(config)
     rows = {name: rows_of(config, name) for name in config.benchmarks}
-    model, tokenizer = local_base_model(
-        config.base_model.path, revision=config.base_model.get("revision")
-    )
+    base = BaseModel(str(config.base_model.path), config.base_model.get("revision"))
+    model, tokenizer = base.folder, base.tokenizer
     questions = questions_of(config, rows, model, tokenizer)
     plan = plan_of(config, model, policies, rows)
     with exclusive(run_dir):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tinylora_rl.base_model.dims import ModelShape, shape_of
-from tinylora_rl.base_model.folder import checked_tokenizer, refuse_code_of_its_own
+from tinylora_rl.base_model.dims import ModelDims, dims_of
+from tinylora_rl.base_model.folder import refuse_code_of_its_own
+from tinylora_rl.base_model.model import checked_tokenizer
 from tinylora_rl.evaluation.build_plan import policies_of, rows_of
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
 from tinylora_rl.planning.finding import Finding, exit_code, failures, outcome, warned
@@ -49,7 +50,7 @@ def examine_evaluation(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, li
     if exit_code(values):
         return [], [*findings, warned("plan and machine", "not looked at; mend that first")]
     folder = local_model(config)
-    shape = shape_of(str(config.base_model.path), folder)
+    shape = dims_of(str(config.base_model.path), folder)
     phases: list[Phase] = []
     if shape is not None:
         longest = min(shape.context, MAX_PROMPT_TOKENS + config.evaluate.max_response_tokens)
@@ -70,7 +71,7 @@ def _policies(config: DictConfig) -> str:
     return ", ".join(policy.name for policy in policies_of(config))
 
 
-def _plan(config: DictConfig, shape: ModelShape | None, phases: list[Phase]) -> Rows:
+def _plan(config: DictConfig, shape: ModelDims | None, phases: list[Phase]) -> Rows:
     chosen = config.evaluate
     questions, draws = _num_questions(config), int(chosen.greedy) + chosen.samples
     policies = 1 + len(list(named_adapters(config.adapters)))
@@ -125,7 +126,7 @@ def _rows(config: DictConfig) -> str:
 
 
 def _machine(
-    config: DictConfig, shape: ModelShape | None, phases: list[Phase], *, has_model: bool
+    config: DictConfig, shape: ModelDims | None, phases: list[Phase], *, has_model: bool
 ) -> list[Finding]:
     found = [check_cores(1), *failures("GPUs", [lambda: check_engine(config.engine)])]
     draws = int(config.evaluate.greedy) + config.evaluate.samples

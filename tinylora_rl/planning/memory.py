@@ -26,7 +26,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from tinylora_rl.base_model.dims import ModelShape
+from tinylora_rl.base_model.dims import ModelDims
 from tinylora_rl.planning.trained import Trained, dtype_bytes
 
 GIB = 1 << 30
@@ -95,7 +95,7 @@ def has_own_rollout(config: DictConfig) -> bool:
 
 
 def training_phases(
-    config: DictConfig, shape: ModelShape, trained: Trained, *, ranks: int | None = None
+    config: DictConfig, shape: ModelDims, trained: Trained, *, ranks: int | None = None
 ) -> list[Phase]:
     """The phases of a step of `train`; of `sft` the update alone.
 
@@ -157,7 +157,7 @@ def training_phases(
     ]
 
 
-def evaluation_phases(config: DictConfig, shape: ModelShape, max_model_len: int) -> list[Phase]:
+def evaluation_phases(config: DictConfig, shape: ModelDims, max_model_len: int) -> list[Phase]:
     """The one phase of `evaluate`: vLLM's."""
     options: Any = dict(config.engine.options)
     options.setdefault("max_model_len", max_model_len)
@@ -173,13 +173,13 @@ def evaluation_phases(config: DictConfig, shape: ModelShape, max_model_len: int)
     ]
 
 
-def kv_bytes(shape: ModelShape, dtype: str, tensor_parallel_size: int) -> float:
+def kv_bytes(shape: ModelDims, dtype: str, tensor_parallel_size: int) -> float:
     """Of keys and values a token, on one GPU; heads are copied where there are fewer than GPUs."""
     shards = min(tensor_parallel_size, shape.kv_heads)
     return shape.kv_numbers * dtype_bytes(dtype) / shards
 
 
-def _actor(config: DictConfig, shape: ModelShape, trained: Trained, ranks: int) -> tuple[Part, ...]:
+def _actor(config: DictConfig, shape: ModelDims, trained: Trained, ranks: int) -> tuple[Part, ...]:
     fsdp = config.actor_rollout_ref.actor.fsdp_config
     shards = fsdp.fsdp_size if 0 < fsdp.fsdp_size < ranks else ranks
     weights = shape.num_parameters * dtype_bytes(fsdp.model_dtype)
@@ -193,7 +193,7 @@ def _actor(config: DictConfig, shape: ModelShape, trained: Trained, ranks: int) 
     return tuple(parts)
 
 
-def _gathered(config: DictConfig, shape: ModelShape) -> tuple[Part, ...]:
+def _gathered(config: DictConfig, shape: ModelDims) -> tuple[Part, ...]:
     """What FSDP gathers for a pass: the model, or the embeddings and two blocks of it."""
     fsdp = config.actor_rollout_ref.actor.fsdp_config
     number = _compute_bytes(config)
@@ -203,7 +203,7 @@ def _gathered(config: DictConfig, shape: ModelShape) -> tuple[Part, ...]:
     return (Part("weights gathered for a block", numbers * number),)
 
 
-def _activations(config: DictConfig, shape: ModelShape, ranks: int) -> tuple[Part, ...]:
+def _activations(config: DictConfig, shape: ModelDims, ranks: int) -> tuple[Part, ...]:
     tokens, number = actor_tokens(config, ranks), _compute_bytes(config)
     inside = (10 * shape.hidden + 4 * shape.intermediate) * number * tokens
     logits = Part("logits", LOGITS_COPIES * shape.vocab * number * tokens, is_exact=False)
@@ -223,7 +223,7 @@ def _compute_bytes(config: DictConfig) -> int:
     return dtype_bytes(precision.get("param_dtype", "bf16"))
 
 
-def _vllm_share(shape: ModelShape, options: Any, dtype: str) -> tuple[Part, ...]:
+def _vllm_share(shape: ModelDims, options: Any, dtype: str) -> tuple[Part, ...]:
     tensor_parallel, number = options["tensor_model_parallel_size"], dtype_bytes(dtype)
     inside = (10 * shape.hidden + 4 * shape.intermediate) * number
     workspace = options["max_num_batched_tokens"] * inside / tensor_parallel
@@ -238,7 +238,7 @@ def _vllm_share(shape: ModelShape, options: Any, dtype: str) -> tuple[Part, ...]
     )
 
 
-def _kept_by_vllm(config: DictConfig, shape: ModelShape, trained: Trained) -> tuple[Part, ...]:
+def _kept_by_vllm(config: DictConfig, shape: ModelDims, trained: Trained) -> tuple[Part, ...]:
     """What a vLLM worker keeps beside its own share, asleep or awake, to re-merge from v."""
     if not trained.bank_bytes or config.sync.mode != "vector":
         return ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from tinylora_rl.base_model.dims import ModelShape
+from tinylora_rl.base_model.dims import ModelDims
 from tinylora_rl.planning.cost import estimate, total_steps
 from tinylora_rl.planning.memory import (
     Phase,
@@ -31,7 +31,7 @@ NEAR = 0.9  # of a GPU's memory: an estimate may be off by as much as is left
 Rows = list[tuple[str, str]]
 
 
-def training_plan(config: DictConfig, shape: ModelShape, trained: Trained) -> Rows:
+def training_plan(config: DictConfig, shape: ModelDims, trained: Trained) -> Rows:
     """(label, text) lines of a run of `train` or `sft`."""
     rows = [
         ("model", f"{config.base_model.path}, {shape}"),
@@ -53,7 +53,7 @@ def training_plan(config: DictConfig, shape: ModelShape, trained: Trained) -> Ro
     return rows + needs(config, shape, trained)
 
 
-def needs(config: DictConfig, shape: ModelShape, trained: Trained) -> Rows:
+def needs(config: DictConfig, shape: ModelDims, trained: Trained) -> Rows:
     """What it takes: GPUs of which size, and the same run on fewer of them; host memory."""
     memory, parts = host_memory(config, shape, trained)
     rows: Rows = []
@@ -95,7 +95,7 @@ def _trains(trained: Trained) -> str:
     return trained.what + (size if trained.vector_bytes else "")
 
 
-def _reinforced(config: DictConfig, shape: ModelShape, trained: Trained) -> Rows:
+def _reinforced(config: DictConfig, shape: ModelDims, trained: Trained) -> Rows:
     data, rollout = config.data, config.actor_rollout_ref.rollout
     samples = data.train_batch_size * rollout.n
     longest = data.max_prompt_length + data.max_response_length
@@ -131,7 +131,7 @@ def _supervised(config: DictConfig) -> Rows:
     ]
 
 
-def _on_fewer(config: DictConfig, shape: ModelShape, trained: Trained) -> str:
+def _on_fewer(config: DictConfig, shape: ModelDims, trained: Trained) -> str:
     """The least memory of a GPU for each smaller number of them on one node."""
     told = []
     for count in (4, 2, 1):
@@ -141,7 +141,7 @@ def _on_fewer(config: DictConfig, shape: ModelShape, trained: Trained) -> str:
     return ", ".join(told)
 
 
-def _kv_cache(config: DictConfig, shape: ModelShape, phases: Sequence[Phase]) -> str:
+def _kv_cache(config: DictConfig, shape: ModelDims, phases: Sequence[Phase]) -> str:
     """How many samples of full length vLLM holds on the smallest GPU of the list that will do."""
     rollout = config.actor_rollout_ref.rollout
     least = max(phase.least_bytes() for phase in phases)

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.bank_cache import default_cache_dir
-from tinylora_rl.base_model.dims import ModelShape
+from tinylora_rl.base_model.dims import ModelDims
 from tinylora_rl.planning.cost import total_steps
 from tinylora_rl.planning.memory import has_own_rollout, training_phases
 from tinylora_rl.planning.table import as_gib
@@ -29,7 +29,7 @@ VERDICTS_BYTES = 1 << 10  # of a validated response, beside its text
 NCCL_SHM_BYTES = GIB  # of ranks that share a node
 
 
-def host_memory(config: DictConfig, shape: ModelShape, trained: Trained) -> tuple[float, str]:
+def host_memory(config: DictConfig, shape: ModelDims, trained: Trained) -> tuple[float, str]:
     """(bytes on one node, their parts in words) of `train` or `sft`."""
     device, per_node = str(config.trainer.device), int(config.trainer.n_gpus_per_node)
     is_rl = config.verb == "train"
@@ -69,7 +69,7 @@ def host_memory(config: DictConfig, shape: ModelShape, trained: Trained) -> tupl
     return sum(parts.values()), _told(parts)
 
 
-def shared_memory(config: DictConfig, shape: ModelShape, trained: Trained) -> tuple[int, str]:
+def shared_memory(config: DictConfig, shape: ModelDims, trained: Trained) -> tuple[int, str]:
     """(bytes in /dev/shm of one node, what for) of `train`."""
     per_node = int(config.trainer.n_gpus_per_node)
     if config.trainer.device != "cpu":
@@ -82,7 +82,7 @@ def shared_memory(config: DictConfig, shape: ModelShape, trained: Trained) -> tu
 
 
 def disk(
-    config: DictConfig, shape: ModelShape, trained: Trained, *, has_model: bool
+    config: DictConfig, shape: ModelDims, trained: Trained, *, has_model: bool
 ) -> dict[Path, tuple[float, str]]:
     """{folder: (bytes, what for)} of `train` or `sft`."""
     steps = total_steps(config)

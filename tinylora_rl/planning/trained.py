@@ -6,7 +6,7 @@ import dataclasses
 
 from omegaconf import DictConfig
 
-from tinylora_rl.base_model.dims import ModelShape
+from tinylora_rl.base_model.dims import ModelDims
 from tinylora_rl.settings.config_checks import check_adapter
 
 DTYPE_BYTES = {"fp32": 4, "float32": 4, "float": 4}  # every other dtype here takes two
@@ -40,7 +40,7 @@ class Trained:
     is_whole: bool
 
 
-def trained_by(config: DictConfig, shape: ModelShape) -> Trained:
+def trained_by(config: DictConfig, shape: ModelDims) -> Trained:
     """What `config` (of `train` or `sft`, checked) trains on a model of this shape.
 
     Raises:
@@ -78,7 +78,7 @@ def trained_by(config: DictConfig, shape: ModelShape) -> Trained:
     )
 
 
-def sync_bytes(config: DictConfig, shape: ModelShape, trained: Trained) -> int:
+def sync_bytes(config: DictConfig, shape: ModelDims, trained: Trained) -> int:
     """What travels to each rollout replica in one sync (`sync/bytes` counts all of them)."""
     number = dtype_bytes(config.actor_rollout_ref.rollout.dtype)
     if not trained.vector_bytes:

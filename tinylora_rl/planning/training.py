@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.base_model.dims import ModelShape, shape_of
+from tinylora_rl.base_model.dims import ModelDims, dims_of
 from tinylora_rl.base_model.folder import refuse_code_of_its_own
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
 from tinylora_rl.planning.finding import (
@@ -68,7 +68,7 @@ def examine_training(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, list
     if exit_code(values):
         return [], [*installed, _not_made("plan and machine", "the configuration")]
     folder = local_model(config)
-    shape = shape_of(str(config.base_model.path), folder)
+    shape = dims_of(str(config.base_model.path), folder)
     plan: Rows = []
     found = []
     if shape is None:
@@ -133,7 +133,7 @@ def _not_made(what: str, because: str) -> Finding:
 
 
 def _room(
-    config: DictConfig, shape: ModelShape, trained: Trained, *, has_model: bool
+    config: DictConfig, shape: ModelDims, trained: Trained, *, has_model: bool
 ) -> list[Finding]:
     """Host memory, shared memory and disk against the plan."""
     found = [check_memory(*host_memory(config, shape, trained))]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
-from tinylora_rl.base_model.snapshot import checkpoint_folder
+from tinylora_rl.base_model import checkpoint_folder
 from tinylora_rl.serving import vllm_arguments
 from tinylora_rl.serving.admission import Intake, limits_of
 from tinylora_rl.serving.app import Hosting
@@ -69,7 +69,7 @@ def prepare(
     name = asked.name or asked.base
     adapters = named_adapters(asked.adapters, reserved=(name,))
     watched = _watched(asked.watch)
-    base = checkpoint_folder(asked.base, revision=asked.revision).resolve()
+    base = checkpoint_folder(asked.base, revision=asked.revision)
     CheckpointWeights(base)  # a checkpoint, and not a quantised one
     slots = DEFAULT_SLOTS if watched else min(DEFAULT_SLOTS, max(1, len(adapters)))
     arguments = vllm_arguments.parse(

@@ -12,8 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.adapter.config import TinyLoraConfig
-from tinylora_rl.base_model.folder import first_line
-from tinylora_rl.errors import ConfigError
+from tinylora_rl.errors import ConfigError, first_line
 from tinylora_rl.rewards import CONTROLS, JUDGES
 from tinylora_rl.tasks import TEMPLATES
 from tinylora_rl.tasks.prepare import DATA_SETS

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tinylora_rl.artifact import MANIFEST, Provenance, read_manifest
 from tinylora_rl.artifact.manifest import restated
 from tinylora_rl.atomic import replacing_directory, write_bytes, write_json, write_text
-from tinylora_rl.base_model.folder import local_base_model, pin_base_model
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
 from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
@@ -38,6 +38,7 @@ from tinylora_rl.supervised.data import Supervised, prepare_supervised
 from tinylora_rl.supervised.evaluation import TRAINED, HeldOut, Trained
 from tinylora_rl.supervised.figure import draw_loss, loss_lines
 from tinylora_rl.supervised.ranks import run_ranks
+from tinylora_rl.training.nodes import pin_base_model
 from tinylora_rl.training.preflight import check_config, check_model, check_tracking
 from tinylora_rl.training.resume import Beginning, choose_beginning
 from tinylora_rl.training.tracking import track_offline_if_unreachable
@@ -87,7 +88,8 @@ def sft(config: DictConfig) -> int:
             ):
                 check_devices(config)
                 model = pin_base_model(config)
-                base, tokenizer = local_base_model(config.actor_rollout_ref.model.path)
+                loaded = BaseModel(config.actor_rollout_ref.model.path)
+                base, tokenizer = loaded.folder, loaded.tokenizer
                 trained = check_model(config, adapter)
                 data = prepare_supervised(config, tokenizer)
                 with open_dict(config):

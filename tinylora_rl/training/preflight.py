@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from tinylora_rl.adapter.config import TinyLoraConfig
-from tinylora_rl.base_model.folder import checked_tokenizer, first_line
-from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.base_model.model import checked_tokenizer
+from tinylora_rl.errors import ConfigError, MachineError, first_line
 from tinylora_rl.settings.config_checks import CONFIG_CHECKS, check_adapter, checked
 from tinylora_rl.training.ray_token import cluster_address
 

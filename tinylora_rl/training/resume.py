@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tinylora_rl.adapter.config import TinyLoraConfig
-from tinylora_rl.base_model.folder import base_model_folder
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.checkpoints import Found, fault, newest_good, step_folders, step_of
 from tinylora_rl.settings.security import refuse_pickled_code
@@ -164,11 +164,11 @@ def _check_base(config: DictConfig, adapter: TinyLoraConfig | None, checkpoint: 
     manifest = _adapter_manifest(config, checkpoint)
     if manifest is None or adapter is None:
         return
-    from tinylora_rl.adapter import CheckpointWeights, targets_of
+    from tinylora_rl.adapter import targets_of
     from tinylora_rl.adapter.digests import base_digest
 
     base = config.base_model
-    weights = CheckpointWeights(base_model_folder(base.path, revision=base.get("revision")))
+    weights = BaseModel(base.path, base.get("revision")).weights
     targets = targets_of(weights.names(), TinyLoraConfig.from_dict(manifest["config"]))
     here, there = base_digest(weights, targets), manifest["identity"]["base_digest"]
     if here != there:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.atomic import write_text
-from tinylora_rl.base_model.folder import hold_on_every_node, pin_base_model
+from tinylora_rl.base_model import commit_of
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
 from tinylora_rl.planning.cost import total_steps
 from tinylora_rl.runs.checkpoints import kept
@@ -27,6 +27,7 @@ from tinylora_rl.runs.time_limit import TimeLimit
 from tinylora_rl.settings.run_checks import check_run
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.tasks.prepare import prepare_datasets
+from tinylora_rl.training.nodes import pin_base_model, require_on_every_node
 from tinylora_rl.training.preflight import (
     check_config,
     check_machine,
@@ -204,7 +205,13 @@ class _AfterRayInit:
     def remote(self) -> Any:
         stop_on_signals(self._ask)
         if cluster_address(self._config) is not None:
-            hold_on_every_node(self._config)
+            folder = Path(self._config.actor_rollout_ref.model.path)
+            require_on_every_node(
+                folder,
+                commit_of(folder),
+                str(self._config.base_model.path),
+                wants_gpu=self._config.trainer.device == "cuda",
+            )
         return self._watchdog.watch(self._actor_class.remote())
 
 

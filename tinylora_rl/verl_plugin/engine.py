@@ -36,7 +36,7 @@ from tinylora_rl.adapter import (
     load_or_build,
 )
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
-from tinylora_rl.base_model.snapshot import checkpoint_folder, revision_of
+from tinylora_rl.base_model import checkpoint_folder, commit_of
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.gradient_snr import MicroBatchNoise, moment_snr
 from tinylora_rl.verl_plugin.nan_guard import (
@@ -91,7 +91,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         stated = dict(self.model_config.lora["tinylora"].get("provenance") or {})
         stated.setdefault("base_model", self.model_config.path)
         folder = checkpoint_folder(self.model_config.local_path)
-        stated["base_revision"] = revision_of(folder)
+        stated["base_revision"] = commit_of(folder)
         return {key: value for key, value in stated.items() if value is not None}
 
     def _refuse_what_cannot_work(self) -> None:

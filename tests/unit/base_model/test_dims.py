@@ -11,7 +11,7 @@ from tests.unit.planning.planning import configured
 from tests.unit.recipes.shapes import LORA_RANK_1, NUM_MODULES, SHAPES, published_config
 from tinylora_rl.adapter import TinyLoraConfig, empty_bank, find_targets
 from tinylora_rl.adapter.config import TARGET_MODULES
-from tinylora_rl.base_model.dims import PUBLISHED, shape_in, shape_of
+from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of
 from tinylora_rl.planning.cost import model_parameters
 from tinylora_rl.planning.trained import sync_bytes, trained_by
 from tinylora_rl.settings.resolvers import config_dir
@@ -47,17 +47,17 @@ def test_a_published_shape_has_the_models_numbers(model):
 
 
 def test_a_folders_shape_is_its_configurations(tmp_path):
-    shape = shape_of("whatever it is called", base_model_dir())
-    assert shape == shape_in(base_model_dir())
+    shape = dims_of("whatever it is called", base_model_dir())
+    assert shape == dims_in(base_model_dir())
     stored = model_parameters(str(base_model_dir()))
     assert shape.num_parameters == pytest.approx(stored, rel=5e-3)  # a small model's norms
     assert str(shape) == "0.626M parameters"
-    assert shape_in(tmp_path) is None
+    assert dims_in(tmp_path) is None
     stated = json.loads((base_model_dir() / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**stated, "num_experts": 8}))
-    assert shape_in(tmp_path) is None
+    assert dims_in(tmp_path) is None
     (tmp_path / "config.json").write_text("[")
-    assert shape_in(tmp_path) is None
+    assert dims_in(tmp_path) is None
 
 
 def test_what_travels_is_what_the_weight_syncs_benchmark_counted():
@@ -72,7 +72,7 @@ def test_what_travels_is_what_the_weight_syncs_benchmark_counted():
 
 
 def test_a_bank_has_the_counted_bytes():
-    shape = shape_in(base_model_dir())
+    shape = dims_in(base_model_dir())
     adapter = TinyLoraConfig()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_model_dir()))

@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from tests.unit.planning.planning import configured
 from tests.unit.recipes.composing import LEARNING_RATE, RECIPES, SWEEPS, points, without
-from tinylora_rl.base_model.dims import PUBLISHED, shape_of
+from tinylora_rl.base_model.dims import PUBLISHED, dims_of
 from tinylora_rl.planning.run_plan import training_plan
 from tinylora_rl.planning.sources import local_model
 from tinylora_rl.planning.storage import disk, host_memory
@@ -16,7 +16,7 @@ SAME_PLAN = ("seed", LEARNING_RATE)
 
 def planned(config: DictConfig) -> tuple[int, dict[str, str]]:
     """(numbers trained, what the plan says)."""
-    shape = shape_of(str(config.base_model.path), local_model(config))
+    shape = dims_of(str(config.base_model.path), local_model(config))
     assert shape is not None
     trained = trained_by(config, shape)
     assert host_memory(config, shape, trained)[0] > 0

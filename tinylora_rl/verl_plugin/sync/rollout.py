@@ -24,7 +24,7 @@ from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 from tinylora_rl.adapter import CheckpointWeights, targets_of
 from tinylora_rl.adapter.bank_bytes import bank_from_bytes
 from tinylora_rl.adapter.tying import assign_groups
-from tinylora_rl.base_model.snapshot import checkpoint_folder
+from tinylora_rl.base_model import checkpoint_folder
 from tinylora_rl.verl_plugin.settings import (
     ROLLOUT_NAME,
     SyncConfig,

@@ -1,6 +1,5 @@
-"""A base model is one folder for all of a run, of one commit, and brings no code."""
+"""All processes of a run, on all nodes, read one folder of one commit."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tinylora_rl.base_model.folder import base_model_folder, local_base_model, pin_base_model
-from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.arithmetic import base_model_dir
+from tinylora_rl.training.nodes import pin_base_model
 
 REPO = "somebody/tiny"
 COMMITS = ("1" * 40, "2" * 40)
@@ -21,31 +19,6 @@ COMMITS = ("1" * 40, "2" * 40)
 @pytest.fixture
 def model(tmp_path) -> Path:
     return Path(shutil.copytree(base_model_dir(), tmp_path / "model"))
-
-
-def edit(file: Path, **values: object) -> None:
-    content = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**content, **values}))
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "processor_config.json"])
-def test_a_model_that_brings_code_is_refused(model, name):
-    assert local_base_model(str(model))[0] == model.resolve()
-    edit(model / name, auto_map={"AutoTokenizer": ["elsewhere/repository--code.Tokenizer", None]})
-    with pytest.raises(ConfigError, match=rf"{name} names code of its own \(auto_map\), which is"):
-        local_base_model(str(model))
-
-
-def test_a_configuration_that_is_no_json_is_refused_in_one_line(model):
-    (model / "tokenizer_config.json").write_text("{" * 100_000)
-    with pytest.raises(ConfigError, match=r"tokenizer_config\.json is not JSON") as caught:
-        base_model_folder(str(model))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_is_not_there_is_named_by_its_key():
-    with pytest.raises(ConfigError, match=r"base_model\.path=/nowhere: no such folder"):
-        base_model_folder("/nowhere")
 
 
 def test_a_folder_is_pinned_as_it_is(model):
@@ -63,9 +36,12 @@ def test_a_folder_is_pinned_as_it_is(model):
 
 PROGRAM = f"""
 import sys
+from pathlib import Path
+
 from omegaconf import OmegaConf
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.base_model.folder import hold_on_every_node, pin_base_model
+from tinylora_rl.base_model import commit_of
+from tinylora_rl.training.nodes import pin_base_model, require_on_every_node
 
 for revision in (None, {COMMITS[0]!r}, "3" * 40):
     config = OmegaConf.create({{
@@ -82,11 +58,11 @@ for revision in (None, {COMMITS[0]!r}, "3" * 40):
 
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
                  object_store_memory=80_000_000)
-        hold_on_every_node(config)
-        print("held on", len(ray.nodes()), "node")
-        config.actor_rollout_ref.model.path += "x"
+        folder = Path(config.actor_rollout_ref.model.path)
+        require_on_every_node(folder, commit_of(folder), {REPO!r}, wants_gpu=False)
+        print("found on", len(ray.nodes()), "node")
         try:
-            hold_on_every_node(config)
+            require_on_every_node(Path(f"{{folder}}x"), None, {REPO!r}, wants_gpu=False)
         except ConfigError as error:
             print("refused:", error)
         ray.shutdown()
@@ -122,6 +98,6 @@ def test_a_hub_model_is_pinned_to_the_folder_of_one_commit(tmp_path, model):
 
 @pytest.mark.slow
 def test_every_node_of_a_cluster_must_have_the_folder(tmp_path, model):
-    _, held, refused, *_ = pinned(tmp_path, model, "ray")
-    assert held == "held on 1 node"
+    _, found, refused, *_ = pinned(tmp_path, model, "ray")
+    assert found == "found on 1 node"
     assert "put HF_HOME or the model's folder on a file system that all nodes share" in refused

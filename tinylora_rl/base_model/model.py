@@ -1,0 +1,168 @@
+"""One object for the base model of a command. Each part is made on first use and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinylora_rl.base_model.dims import ModelDims, dims_of
+from tinylora_rl.base_model.folder import (
+    checkpoint_folder,
+    commit_of,
+    local_folder,
+    refuse_code_of_its_own,
+)
+from tinylora_rl.errors import ConfigError, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tinylora_rl.adapter import CheckpointWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseModel:
+    """A folder, or a repository of the Hub at one commit.
+
+    verl, vLLM and the bank each resolve a hub id by themselves, and know no revision: give them
+    `folder`. A snapshot's folder is named by its commit, which adapters state.
+
+    Attributes:
+        id: folder or hub id, as people write it.
+        revision: commit of the hub repository; None takes the newest.
+        chat_template_kwargs: further arguments of the chat template, for instance
+            {"enable_thinking": False}.
+        key: the setting that `id` comes from, which errors name.
+    """
+
+    id: str
+    revision: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, kw_only=True, hash=False
+    )
+    key: str = dataclasses.field(default="base_model.path", kw_only=True)
+
+    def __str__(self) -> str:
+        """Returns the id and, where it is known, the commit."""
+        return self.id if self.commit is None else f"{self.id} at {self.commit}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the files, downloaded where they are not here yet. It brings no code.
+
+        Raises:
+            ConfigError: with key, value and fix.
+        """
+        try:
+            folder = checkpoint_folder(self.id, revision=self.revision)
+        except ValueError as error:
+            raise ConfigError(f"{self.key}={error}") from error
+        refuse_code_of_its_own(self.id, folder, key=self.key)
+        return folder
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of `folder`; None of a folder that is no snapshot of the Hub."""
+        return commit_of(self.folder)
+
+    @cached_property
+    def dims(self) -> ModelDims | None:
+        """The sizes, without a download; None where they are not known."""
+        here = local_folder(self.id, revision=self.revision)
+        return dims_of(self.id, here)
+
+    @cached_property
+    def context(self) -> int:
+        """Tokens of prompt and response that the model takes.
+
+        Raises:
+            ConfigError: its configuration states none, or cannot be read.
+        """
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.key}={self.id}: {first_line(error)}") from error
+        context = getattr(config, "max_position_embeddings", None)
+        if context is None:
+            raise ConfigError(
+                f"{self.key}={self.id}: its configuration states no max_position_embeddings; only "
+                "plain causal language models are supported"
+            )
+        return int(context)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, of a chat model.
+
+        Raises:
+            ConfigError: there is none, or it has no chat template.
+        """
+        return checked_tokenizer(self.id, self.folder, key=self.key)
+
+    @cached_property
+    def weights(self) -> CheckpointWeights:
+        """The weights in `folder`, read one tensor at a time.
+
+        Raises:
+            ConfigError: it is no safetensors checkpoint, is quantised or damaged.
+        """
+        from tinylora_rl.adapter import CheckpointWeights
+
+        try:
+            return CheckpointWeights(self.folder)
+        except ValueError as error:
+            raise ConfigError(f"{self.key}={self.id}: {error}") from error
+
+    def ask(self, messages: Iterable[Mapping[str, str]]) -> list[int]:
+        """Returns `messages` as token ids, as verl's rollout builds them: chat template included,
+        the model's turn begun.
+        """
+        token_ids: Iterable[int] = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            add_generation_prompt=True,
+            return_dict=False,
+            **self.chat_template_kwargs,
+        )
+        return list(token_ids)
+
+    def load(self, dtype: torch.dtype) -> PreTrainedModel:
+        """Returns the whole model on the CPU in `dtype`: safetensors alone, and no code of its own.
+
+        Raises:
+            ConfigError: see `folder`.
+            OSError: the folder holds no model.
+        """
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        ).eval()
+
+
+def checked_tokenizer(base: str, folder: Path | str, *, key: str = "base_model.path") -> Any:
+    """Returns the tokenizer in `folder`, which is that of the chat model `base`.
+
+    Raises:
+        ConfigError: there is none, or it has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    if Path(folder).is_dir() and not any(Path(folder).glob("tokenizer*")):
+        raise ConfigError(
+            f"{key}={base}: no tokenizer files; copy tokenizer.json and its config there"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{key}={base}: no usable tokenizer ({first_line(error)})") from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            f"{key}={base}: the tokenizer has no chat template; use an Instruct model"
+        )
+    return tokenizer

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a line per step; everything the libraries say goes to a file."""
+"""Prints a line per step; redirects what the libraries print to the log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any, TextIO
 
 from tinylora_rl.runs.directory import read_metrics
 from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.progress import ProgressFile
 
 POLL_S = 0.5
+ERASE_LINE = "\x1b[K"  # from the cursor on; every terminal of today reads it
 
 
 @contextmanager
 def library_noise_to(log: Path) -> Iterator[TextIO]:
-    """Inside, both output streams of this process and its children append to `log`.
+    """Appends both output streams of this process and its children to `log`, inside the block.
 
     Redirected are the file descriptors, not sys.stdout: Ray, vLLM and C++ libraries write past it.
 
@@ -47,7 +49,7 @@ def library_noise_to(log: Path) -> Iterator[TextIO]:
 
 
 def exit_noise_to(log: Path) -> None:
-    """What libraries say while the interpreter ends goes to `log`, and not after the results."""
+    """Appends what libraries print while the interpreter ends to `log`, not after the results."""
 
     def redirect() -> None:
         sys.stdout.flush()
@@ -63,41 +65,67 @@ def exit_noise_to(log: Path) -> None:
 class ProgressLines:
     """Prints a line for every step that appears in a run's metrics file, from a thread.
 
-    The trainer runs in another process; its file is the one thing both ends have. Steps that are in
-    the file already (of the run being resumed) are not printed again.
+    The trainer runs in another process; the run directory is what both ends share. Steps that are
+    in the file already (of the run being resumed) are not printed again. On a terminal the line of
+    the step in progress follows, "step 3/10   rollout 12/64", and is overwritten in place.
     """
 
     def __init__(self, metrics: Path, console: TextIO, total_steps: int | None) -> None:
         self._metrics = metrics
         self._console = console
         self._total_steps = total_steps
-        self._printed = len(read_metrics(metrics))
+        rows = read_metrics(metrics)
+        self._printed = len(rows)
+        self._last_step = int(rows[-1]["step"]) if rows else 0
+        self._progress = ProgressFile(metrics.parent)
+        self._is_terminal = console.isatty()
+        self._in_place = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> ProgressLines:
+        self._progress.remove()
+        if self._is_terminal:
+            self._progress.create()
         self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._progress.remove()
         self._print_new()
+        self._show("")
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_S):
             self._print_new()
+            if self._is_terminal and (report := self._progress.read()) is not None:
+                step = _step_label(self._last_step + 1, self._total_steps)
+                # the first validation precedes step 1
+                self._show(report if report.startswith("validation") else f"{step}   {report}")
 
     def _print_new(self) -> None:
         rows = read_metrics(self._metrics)
+        if rows[self._printed :]:
+            self._show("")
+            self._progress.clear()
+            self._last_step = int(rows[-1]["step"])
         for row in rows[self._printed :]:
             print(progress_line(row, self._total_steps), file=self._console)
         self._printed = len(rows)
 
+    def _show(self, line: str) -> None:
+        """Puts `line` in the place of the one before, on a terminal alone."""
+        if line != self._in_place:
+            self._console.write(f"\r{ERASE_LINE}{line}")
+            self._console.flush()
+            self._in_place = line
+
 
 def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
-    """One step in one line: reward, response length, |v|, time, and what was validated."""
-    parts = [f"step {row['step']:>4}" + (f"/{total_steps}" if total_steps else "")]
+    """Formats one step in one line: reward, response length, |v|, time, and what was validated."""
+    parts = [_step_label(row["step"], total_steps)]
     for key, label, form in (
         ("critic/score/mean", "reward", ".3f"),
         ("train/loss", "loss", ".4f"),
@@ -111,3 +139,7 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
             )
     parts += [f"held-out {name} {value:.3f}" for name, value in held_out(row).items()]
     return "   ".join(parts)
+
+
+def _step_label(step: int, total_steps: int | None) -> str:
+    return f"step {step:>4}" + (f"/{total_steps}" if total_steps else "")

@@ -21,10 +21,11 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from tinylora_rl.runs.progress import ProgressFile
 from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
 from tinylora_rl.verl_plugin.nan_guard import check_norm, check_rewards
 from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
-from tinylora_rl.verl_plugin.rollout_timeout import watched
+from tinylora_rl.verl_plugin.rollout_timeout import bounded
 from tinylora_rl.verl_plugin.settings import (
     SEPARATE_TRAINER_MODE,
     SYNC_MODES,
@@ -71,7 +72,7 @@ class TinyLoraHooks(KeptSteps):
         buffer = super()._build_replay_buffer()
         # verl looks every 2 s whether a rollout is complete: longer than a small rollout takes.
         buffer.poll_interval = self.config.run.poll_interval_s
-        return watched(buffer, self.config.run.rollout_deadline_s)
+        return bounded(buffer, self.config.run.rollout_deadline_s, ProgressFile(self._run.path))
 
     # -- a fixed order of samples ------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
-"""A real TransferQueue: prints what ends the waits of watched replay buffers, and what an actor is
-sent of a sample.
+"""Prints how the waits of bounded replay buffers end on a real TransferQueue, and which fields of
+a sample an actor is sent.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import ray
 import torch
@@ -16,15 +19,16 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.utils.transferqueue_utils import kv_batch_meta2batch_meta
 
 from tests.own_ray import start_own_ray
+from tinylora_rl.runs.progress import ProgressFile
 from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
-from tinylora_rl.verl_plugin.rollout_timeout import RolloutError, watched
+from tinylora_rl.verl_plugin.rollout_timeout import RolloutError, bounded
 
 STORAGE = {"total_storage_size": 1000, "num_data_storage_units": 1}
 QUEUE = {"backend": {"storage_backend": "SimpleStorage", "SimpleStorage": STORAGE}}
 
 
 def put(**statuses: str) -> None:
-    """The prompts' statuses, as an agent loop tells them."""
+    """Reports the prompts' statuses as an agent loop does."""
     tags = [
         {"is_prompt": True, "status": status, "global_steps": 1} for status in statuses.values()
     ]
@@ -32,6 +36,10 @@ def put(**statuses: str) -> None:
 
 
 def wait(kind: type[ReplayBuffer], mode: str, num_prompts: int, deadline_s: float) -> str:
+    """Tries to sample; returns seconds, the outcome, and what a terminal would show at the end."""
+    folder = Path(tempfile.mkdtemp())
+    progress = ProgressFile(folder)
+    progress.create()
     buffer = kind(
         trainer_mode=mode,
         trainer_config=OmegaConf.create({}),
@@ -42,17 +50,19 @@ def wait(kind: type[ReplayBuffer], mode: str, num_prompts: int, deadline_s: floa
     )
     start_s = time.monotonic()
     try:
-        batch, _ = watched(buffer, deadline_s).sample(
+        batch, _ = bounded(buffer, deadline_s, progress).sample(
             global_steps=1, partition_id="train", batch_size=num_prompts
         )
         said = f"sampled {len(batch)}"
     except RolloutError as error:
         said = str(error)
+    print("progress", mode, progress.read())
+    shutil.rmtree(folder)
     return f"{mode} {time.monotonic() - start_s:.1f} {said}"
 
 
 def put_samples(*keys: str) -> tq.KVBatchMeta:
-    """Samples of different lengths, as an agent loop stores them."""
+    """Stores samples of different lengths as an agent loop does."""
     samples = [
         {
             "input_ids": torch.arange(3 + row),

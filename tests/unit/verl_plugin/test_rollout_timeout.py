@@ -26,3 +26,8 @@ def test_every_wait_ends(said, mode):
     seconds, text = said["failed", mode]
     assert seconds < 10
     assert "1 prompts of this rollout failed, and nothing was trained on the others" in text
+
+
+@pytest.mark.parametrize("mode", ["sync", "separate_async"])
+def test_finished_prompts_are_reported(real_queue, mode):
+    assert f"progress {mode} rollout 1/3\n" in real_queue  # of the wait that got stuck

@@ -1,4 +1,4 @@
-"""Files and directories that are complete or absent, whatever happens while they are written."""
+"""Writes files and directories that are complete or absent, wherever a writer is killed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 
 class DiskFullError(OSError):
-    """A file system has no room left. One line: path, bytes free, mend."""
+    """Reports a full file system in one line: path, bytes free, fix."""
 
 
 @contextmanager
 def naming_full_disk(path: Path) -> Iterator[None]:
-    """Inside, an error for want of space becomes a `DiskFullError` that names `path`."""
+    """Turns an error for want of space inside the block into a `DiskFullError` for `path`."""
     try:
         yield
     except OSError as error:
@@ -28,7 +28,7 @@ def naming_full_disk(path: Path) -> Iterator[None]:
 
 
 def full_disk(path: Path) -> DiskFullError:
-    """The error that names `path` and how little room is left beside it."""
+    """Returns the error for `path`, with the bytes left on its file system."""
     return DiskFullError(
         f"{path}: no space left on the device, {free_bytes(path)} bytes free; make room and give "
         "the same command again"
@@ -36,7 +36,7 @@ def full_disk(path: Path) -> DiskFullError:
 
 
 def free_bytes(path: Path) -> int:
-    """What this user may still write to the file system of `path`, which need not exist."""
+    """Returns the bytes this user may still write beside `path`, which need not exist."""
     there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
     status = os.statvfs(there)
     return status.f_bavail * status.f_frsize
@@ -44,10 +44,10 @@ def free_bytes(path: Path) -> int:
 
 @contextmanager
 def replacing_directory(directory: Path) -> Iterator[Path]:
-    """A fresh sibling to write into, which takes the place of `directory` when the block ends well.
+    """Yields a new sibling folder, which replaces `directory` when the block ends without an error.
 
     An existing `directory` is moved aside first and removed afterwards; a reader sees the old one,
-    the new one or, for an instant, none, but never a mixture. What a killed writer left behind is
+    the new one or, for an instant, none, but never a mixture. The leftovers of a killed writer are
     removed by the next one; a writer that fails leaves nothing.
 
     Raises:
@@ -79,7 +79,7 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
-    """A fresh sibling that becomes `directory` when the block ends well; nothing is replaced.
+    """Yields a new sibling folder, which becomes `directory`. It replaces nothing.
 
     Raises:
         ValueError: `directory` exists and is not an empty folder.
@@ -92,7 +92,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """`path` holds `content` completely, or what it held before; missing folders are made.
+    """Replaces the content of `path`, completely or not at all; makes missing folders.
 
     Raises:
         DiskFullError: there was no room for it.
@@ -112,20 +112,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of `text` in UTF-8."""
+    """Writes `text` in UTF-8, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of `value` as JSON."""
+    """Writes `value` as JSON, as `write_bytes` does."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def append_line(path: Path, line: str, *, durable: bool = False) -> None:
-    """`path` has `line`, ended, as its last, or is as it was.
+    """Appends `line` and its end, completely or not at all.
 
     Args:
-        durable: whether the line shall survive the machine, and not just this process.
+        durable: True to flush it to the disk, so that it survives a crash of the machine too.
 
     Raises:
         DiskFullError: there was no room for it.
@@ -151,7 +151,7 @@ def append_line(path: Path, line: str, *, durable: bool = False) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None where there is no readable file that holds a JSON object."""
+    """Returns the JSON object in `path`; None where there is no readable file with one."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):  # absent or forbidden; cut or overwritten by a damaged disk
@@ -160,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def sync(path: Path) -> None:
-    """What the file holds, or which names the folder has, survives the machine."""
+    """Flushes a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,1 +1,1 @@
-"""One training run as a person meets it: its directory, its progress, its summary."""
+"""Keeps the files of one run, and shows its progress and its summary to the user."""

@@ -1,8 +1,8 @@
-"""Which checkpoints of a run can be trusted: those whose manifest says so.
+"""Commits the checkpoint of a step by a manifest, and verifies checkpoints against theirs.
 
 `manifest.json` of a folder `global_step_N` is written after everything else in it and everything
-else about the step, and tells size and sha256 of every file. A folder without one belongs to a step
-that a kill interrupted; one whose files are not what the manifest says was damaged afterwards.
+else about the step, and lists size and sha256 of every file. A folder without one belongs to a step
+that a kill interrupted; one whose files differ from its manifest was damaged afterwards.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What `newest_good` found.
+class CheckpointSearch:
+    """Holds the result of `newest_good`.
 
     Attributes:
-        folder: the newest checkpoint that is whole; None where none is.
-        faults: {newer folder: what is wrong with it}, newest first.
-        num_sealed: how many of those have a manifest: once whole, and damaged since.
+        folder: the newest checkpoint that is intact; None where none is.
+        faults: {newer folder: its fault}, newest first.
+        num_committed: number of those with a manifest: complete once, and damaged since.
     """
 
     folder: Path | None
     faults: dict[Path, str]
-    num_sealed: int
+    num_committed: int
 
 
 def step_of(folder: Path) -> int | None:
-    """N of a path `.../global_step_N`."""
+    """Returns N of a path `.../global_step_N`; None for any other path."""
     match = re.fullmatch(r"global_step_(\d+)", folder.name)
     return int(match[1]) if match else None
 
 
 def step_folders(checkpoints: Path) -> list[Path]:
-    """The folders of steps in `checkpoints`, newest first, whole or not."""
+    """Returns the folders of steps in `checkpoints`, newest first, complete or not."""
     folders = [
         folder for folder in checkpoints.glob("global_step_*") if step_of(folder) is not None
     ]
     return sorted(folders, key=lambda folder: step_of(folder) or 0, reverse=True)
 
 
-def seal(folder: Path) -> None:
-    """Everything in `folder` is on the disk, and its manifest, which now exists, says what it is.
+def commit(folder: Path) -> None:
+    """Flushes everything in `folder` to the disk, then writes its manifest.
 
     Raises:
         DiskFullError: there was no room for the manifest, which does not exist then.
@@ -67,7 +67,7 @@ def seal(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """`folder` does not exist; killed in between, it is one that nobody trusts."""
+    """Removes `folder`, its manifest first: a kill in between leaves an uncommitted checkpoint."""
     manifest = folder / MANIFEST
     if manifest.exists():
         manifest.unlink()
@@ -76,7 +76,7 @@ def discard(folder: Path) -> None:
 
 
 def fault(folder: Path) -> str | None:
-    """Why the checkpoint in `folder` cannot be trusted; None where it can. Reads every file."""
+    """Reads every file of a checkpoint and returns its fault; None where it is intact."""
     if not (folder / MANIFEST).exists():
         return f"was not finished (no {MANIFEST})"
     manifest = read_json(folder / MANIFEST)
@@ -93,21 +93,21 @@ def fault(folder: Path) -> str | None:
     return None
 
 
-def newest_good(checkpoints: Path) -> Found:
-    """The newest checkpoint in `checkpoints` that is whole, and what is wrong with newer ones."""
+def newest_good(checkpoints: Path) -> CheckpointSearch:
+    """Finds the newest intact checkpoint in `checkpoints`, and the faults of newer ones."""
     faults: dict[Path, str] = {}
-    num_sealed = 0
+    num_committed = 0
     for folder in step_folders(checkpoints):
         reason = fault(folder)
         if reason is None:
-            return Found(folder, faults, num_sealed)
+            return CheckpointSearch(folder, faults, num_committed)
         faults[folder] = reason
-        num_sealed += (folder / MANIFEST).exists()
-    return Found(None, faults, num_sealed)
+        num_committed += (folder / MANIFEST).exists()
+    return CheckpointSearch(None, faults, num_committed)
 
 
 def kept(checkpoints: Path) -> list[str]:
-    """A line on what a run that ended early has kept, if it has; the files are not verified."""
+    """Returns a line on the last committed step, if there is one. Verifies no file."""
     for folder in step_folders(checkpoints):
         if (folder / MANIFEST).exists():
             step = step_of(folder)

@@ -1,4 +1,4 @@
-"""Where a run keeps what."""
+"""Names, locks and reads the directory of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinylora_rl.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """`runs/<recipe>/<time>/`, and the names inside it."""
+    """Names the files inside `runs/<recipe>/<time>/`."""
 
     path: Path
 
@@ -64,10 +64,10 @@ class RunDirectory:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """No other process writes into `directory`; the lock ends with the process, however it ends.
+    """Locks `directory` against other runs. The lock ends with the process, however it ends.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process has locked it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
@@ -81,7 +81,7 @@ def exclusive(directory: Path) -> Iterator[None]:
 
 
 class MetricsFile:
-    """One JSON object a step, appended as it happens. A tracking backend in verl's sense."""
+    """Appends one JSON object a step to a file, as a tracking backend of verl's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -95,7 +95,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The steps in `path` in order, one dictionary each; lines of one step are merged."""
+    """Returns the steps in `path` in order, one dictionary each; lines of one step are merged."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _rows(path):
         steps.setdefault(row["step"], {}).update(row)
@@ -113,6 +113,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """A value that JSON can hold; what is not finite (a share of nothing) is null."""
+    """Returns a value that JSON can hold: None for a number that is not finite (a share of 0)."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

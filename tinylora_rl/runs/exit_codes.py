@@ -1,4 +1,4 @@
-"""How the work of a verb ends: errors, signals and results as exit codes."""
+"""Turns the errors, signals and results of a command into exit codes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tinylora_rl.errors import EXIT_SIGNAL, ConfigError, MachineError
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
-    """What `work` returns; 2, 3 and 75, with a line for a person, where it was refused or stopped.
+    """Runs `work` and returns its exit code.
 
-    Any other exception passes.
+    A ConfigError, a MachineError and a stop become 2, 3 and 75, with a line on standard error. Any
+    other exception passes.
     """
     stop_on_signals()
     try:
@@ -28,13 +29,14 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 
 def stop_on_signals(ask: Callable[[str], None] | None = None) -> None:
-    """SIGTERM and SIGINT raise KeyboardInterrupt in the main thread, and so does SIGUSR1.
+    """Makes SIGTERM, SIGINT and SIGUSR1 raise KeyboardInterrupt in the main thread.
 
     A cluster kills seconds after SIGTERM, when a step may take minutes: there is no time to finish
-    one. SIGUSR1 is what it sends, when asked to, in good time.
+    one. It can be set to send SIGUSR1 in good time.
 
     Args:
-        ask: what SIGUSR1 does instead, with its name: ask the work to end when it can end well.
+        ask: called by SIGUSR1 instead, with the signal's name, to ask the work to end after the
+            step in progress.
     """
 
     def asked(signum: int, frame: FrameType | None) -> None:
@@ -48,7 +50,7 @@ def stop_on_signals(ask: Callable[[str], None] | None = None) -> None:
 
 
 def end_now() -> None:
-    """From any thread: this process is stopped as by a signal."""
+    """Stops this process as a signal does. May be called from any thread."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

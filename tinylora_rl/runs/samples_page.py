@@ -1,11 +1,11 @@
-"""`samples.html`: what the policies wrote and how the judges took it, in one file for a browser.
+"""Writes `samples.html`: responses and their verdicts in one file for a browser.
 
-The page is static and self-contained: style, script and records are inside, it asks for nothing
-over the network, and a Content-Security-Policy in it forbids that. A record is one response:
+The page is static and self-contained: style, script and records are inside, it loads nothing over
+the network, and a Content-Security-Policy in it forbids that. A record is one response:
 
 | key | value |
 |---|---|
-| `benchmark`, `policy` | names; the policy `base` is what others are compared with at first |
+| `benchmark`, `policy` | names; the others are compared with the policy `base` at first |
 | `index` | of the question in its benchmark, number or text; one card per benchmark and index |
 | `question`, `response` | text, shown as it is: whitespace kept, nothing interpreted |
 | `judged` | {judge: {"verdict": one of VERDICTS, "answer": what it extracted, or null}} |
@@ -34,7 +34,7 @@ _NO_JUDGE |= {"greedy", "truncated", "response_tokens"}
 
 
 def write_samples_page(records: Iterable[Mapping[str, Any]], path: Path, *, title: str) -> Path:
-    """`path` is a page that shows `records`; it appears whole or not at all.
+    """Writes a page of `records` to `path`, completely or not at all.
 
     Responses are hostile text: no record can end the element it is embedded in, and the page shows
     them as text nodes only. Keys that the page does not know are left out.
@@ -58,19 +58,19 @@ def write_samples_page(records: Iterable[Mapping[str, Any]], path: Path, *, titl
 def records_from_validation(
     source: Path, *, benchmark: str = "validation", policy: str = "adapter"
 ) -> list[dict[str, Any]]:
-    """The responses in a run's `samples/`, or in one `<step>.jsonl` of it, as records of a page.
+    """Reads a run's `samples/`, or one `<step>.jsonl` of it, into records of a page.
 
     verl writes one line a response, sorted by random ids. A question is a distinct pair of prompt
-    and ground truth, numbered as first met, so that it keeps its index over the steps. Judges are
-    `acc` (`score` where there is none) and every column of zeros and ones. The dump does not say
-    what a judge extracted, and of a 0 only this: `no_answer` is about `acc`, and `timed_out` about
-    any of the judges, so that it may be any of their zeros. Nor does it name the data source, hence
-    the two arguments; `greedy`, `truncated` and `response_tokens` are taken from columns of these
-    names, and null without.
+    and ground truth, numbered in the order of the file, so that it keeps its index over the steps.
+    Judges are `acc` (`score` where there is none) and every column of zeros and ones. The dump
+    lacks the extracted answers and the data source, hence the two arguments. Of a verdict 0 it has
+    `no_answer`, which is about `acc`, and `timed_out`, which may be about any of the judges.
+    `greedy`, `truncated` and `response_tokens` come from columns of these names, else they are
+    null.
 
     Raises:
-        ValueError: no `<step>.jsonl`, or a line of it that is no dump of verl's. A torn last line,
-            which a killed run leaves, is passed over.
+        ValueError: no `<step>.jsonl`, or a line of it that verl did not write. A torn last line,
+            which a killed run leaves, is skipped.
     """
     source = Path(source)
     files = [source]
@@ -129,7 +129,7 @@ def _checked(number: int, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _embedded(records: list[dict[str, Any]]) -> str:
-    """JSON for the inside of a script element.
+    """Returns JSON for the inside of a script element.
 
     ASCII escapes cover lone surrogates and U+2028; without `<` there is neither `</script>` nor
     `<!--`, so an HTML parser leaves the element only at its own end.
@@ -162,7 +162,7 @@ def _no_dump(file: Path, number: int, problem: str) -> ValueError:
 
 
 def _judge_columns(rows: list[dict[str, Any]]) -> list[str]:
-    """Columns that hold zeros and ones alone, in the order of the dump."""
+    """Returns the columns that hold zeros and ones alone, in the order of the dump."""
     columns = dict.fromkeys(key for row in rows for key in row if key not in _NO_JUDGE)
     for row in rows:
         for key in [key for key in columns if row.get(key) not in (0, 1, None)]:

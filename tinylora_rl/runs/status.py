@@ -1,7 +1,7 @@
-"""`status.json`: how far a run got and how it ended, for whoever comes to its directory later.
+"""Writes and reads `status.json`: the progress of a run and its outcome.
 
-A run that was killed leaves `running` behind without holding the lock of its directory; it counts
-as unfinished, like one that was stopped or failed. Starting it again continues it.
+A killed run leaves `running` behind, and no lock on its directory; it counts as unfinished, like
+one that was stopped or failed. Starting it again continues it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ State = Literal["running", "finished", "stopped", "failed"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """The contents of `status.json`.
+    """Holds the contents of `status.json`.
 
     Attributes:
-        verb: `train`, `sft`.
-        state: `finished` only where the run went through its last step and exited with 0.
-        exit_code: of the process; None while it runs, or where it was killed.
-        started, ended: of the last start, ISO 8601 in UTC; ended is None like exit_code.
-        steps: the last step in `metrics.jsonl`, when this was written.
-        total_steps: of the whole run as planned, None before that is known; a run that leaves
-            out rows which are too long finishes with fewer.
+        verb: the command, `train` or `sft`.
+        state: `finished` only if the run took its last step and exited with 0.
+        exit_code: of the process; None while it runs, and if it was killed.
+        started, ended: of the last start, ISO 8601 in UTC; ended is None where exit_code is.
+        steps: the last step in `metrics.jsonl` at the time of writing.
+        total_steps: planned for the whole run, None before that is known; a run that leaves out
+            rows which are too long finishes with fewer.
     """
 
     verb: str
@@ -51,7 +51,7 @@ class Status:
 
 
 def read_status(directory: Path) -> Status | None:
-    """What the run in `directory` last wrote; None where there is none, or of another version."""
+    """Reads the status of the run in `directory`; None if there is none, or of another version."""
     content = read_json(Path(directory) / STATUS_FILE)
     if content is None or content.keys() != {field.name for field in dataclasses.fields(Status)}:
         return None
@@ -59,7 +59,7 @@ def read_status(directory: Path) -> Status | None:
 
 
 def is_active(directory: Path) -> bool:
-    """Whether a process holds `runs.directory.exclusive` on `directory` at this moment."""
+    """Returns True while a process is inside `runs.directory.exclusive` on `directory`."""
     lock = Path(directory) / ".lock"
     if not lock.exists():
         return False
@@ -72,16 +72,16 @@ def is_active(directory: Path) -> bool:
 
 
 def last_step(directory: Path) -> int:
-    """The last step in the metrics of the run in `directory`; 0 where there is none."""
+    """Returns the last step in the metrics of the run in `directory`; 0 without one."""
     rows = read_metrics(RunDirectory(Path(directory)).metrics)
     return int(rows[-1]["step"]) if rows else 0
 
 
 class RecordedRun:
-    """Keeps `status.json` of a run: `running` inside the block, its outcome afterwards.
+    """Writes `status.json` of a run: `running` inside the block, its outcome afterwards.
 
-    Use it inside `runs.directory.exclusive`. The block sets `exit_code` when it ends well; an error
-    of the package brings its own.
+    Use it inside `runs.directory.exclusive`. The block sets `exit_code` before it ends; an error of
+    the package carries its own.
     """
 
     def __init__(self, directory: Path, verb: str) -> None:
@@ -96,7 +96,7 @@ class RecordedRun:
         return self
 
     def expect(self, total_steps: int) -> None:
-        """Records how many steps the whole run is going to have."""
+        """Records the number of steps that the whole run is going to have."""
         self._total_steps = total_steps
         self._write(state="running", exit_code=None, ended=None)
 
@@ -113,7 +113,7 @@ class RecordedRun:
             self.exit_code = getattr(error, "exit_code", EXIT_FAILED)
         try:
             self._write(state=self._outcome(), exit_code=self.exit_code, ended=_now())
-        except DiskFullError as full:  # the run's own end says more; "running" counts as unfinished
+        except DiskFullError as full:  # its own error matters more; "running" is unfinished
             print(f"{STATUS_FILE} not written: {full}", file=sys.stderr)
 
     def _outcome(self) -> State:

@@ -1,7 +1,7 @@
-"""`stop` in a run directory: whoever makes it asks the run to end after the step in progress.
+"""Asks a run to end after the step in progress, by a file `stop` in its directory.
 
-A signal, the clock and a person ask in the same way, and a trainer on another machine hears it: the
-run directory is the one thing that all processes of a run share.
+Signals, the time limit and users ask in the same way, and it reaches a trainer on another machine:
+all processes of a run share its directory.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from tinylora_rl.atomic import read_json, write_json
 
 
 class StopFile:
-    """The file in the run directory `run`."""
+    """Reads and writes the file `stop` in the run directory `run`."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / "stop"
 
     def clear(self) -> None:
-        """Nobody has asked."""
+        """Removes the request, if there is one."""
         self._path.unlink(missing_ok=True)
 
     def ask(self, reason: str) -> None:
-        """The run is asked to end; who asked first is remembered."""
+        """Asks the run to end. The first reason stays."""
         if not self._path.exists():
             write_json(self._path, {"reason": reason})
 
     @property
     def reason(self) -> str | None:
-        """Why the run shall end; None where nobody asked."""
+        """Returns the reason of the request; None where there is no request."""
         if not self._path.exists():
             return None
         return str((read_json(self._path) or {}).get("reason", f"the file {self._path}"))
 
     def answer(self, step: int) -> None:
-        """The run says that it has ended after `step`, because it was asked to."""
+        """Records that the run ended after `step`, as requested."""
         write_json(self._path, {"reason": self.reason, "stopped_after_step": step})
 
     @property
     def stopped_after_step(self) -> int | None:
-        """The answer; None where there is none."""
+        """Returns the step of the answer; None where there is no answer."""
         return (read_json(self._path) or {}).get("stopped_after_step")

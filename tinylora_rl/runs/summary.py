@@ -1,4 +1,4 @@
-"""What a run closes with: what was trained, what it did, where the files are."""
+"""Writes the summary of a run: the trained numbers, their effect, the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMOOTHED_STEPS = (
 
 
 def closing_summary(run: RunDirectory) -> list[str]:
-    """Lines for a person; complete for whatever the run got to."""
+    """Returns the lines of the summary, as far as the run got; none without a step."""
     rows = read_metrics(run.metrics)
     trained = [row for row in rows if "critic/score/mean" in row]
     lines = []

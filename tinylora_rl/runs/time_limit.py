@@ -1,7 +1,7 @@
-"""A wall-clock limit: a run stops at the boundary of a step, before a cluster would stop it.
+"""Stops a run between two steps, before a wall-clock limit of its cluster would kill it.
 
-A step is begun if the slowest one so far would still fit. One that then takes too long is ended
-with the run.
+A step begins if the slowest one so far would still fit. The run is ended in the middle of one that
+then takes too long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tinylora_rl.runs.directory import read_metrics
 
 ENDING_S = 20.0  # from the end of the last step to the end of the process
-SLOWER = 1.2  # than the slowest step so far, the next one may be
+SLOWER = 1.2  # the next step may take this many times the slowest one so far
 POLL_S = 1.0
 
 
@@ -22,11 +22,11 @@ class TimeLimit:
     """Watches the clock from a thread, inside the block.
 
     Args:
-        limit_s: after `start_s`, which is `time.monotonic()`'s, the process shall have ended; None
-            is for ever.
-        metrics: the run's file, which tells how long its steps take.
+        limit_s: seconds after `start_s` (from `time.monotonic()`) by which the process exits; None:
+            no limit.
+        metrics: the run's metrics file, for the seconds that its steps take.
         ask: called once, with the reason, when the next step would not fit.
-        end: called once when not even the step in progress did.
+        end: called once, when the step in progress did not fit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TimeLimit:
 
 
 def slowest_step_s(metrics: Path) -> float:
-    """Seconds of the slowest step in `metrics`, its validation included; 0 before the first."""
+    """Returns the seconds of the slowest step, validation included; 0 before the first."""
     return max(
         (
             float(row["timing_s/step"]) + float(row.get("timing_s/testing") or 0)

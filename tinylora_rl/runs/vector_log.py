@@ -1,4 +1,4 @@
-"""`v.jsonl`: what was trained, after every step, exactly. The whole of a run in some kilobytes.
+"""Writes and reads `v.jsonl`: the exact v after every step, a whole run in a few kilobytes.
 
 One line a step, on the disk before the step's checkpoint: `{"step": 3, "v": [[...], ...], "sha256":
 "..."}`, with a row of v for each group. Nine significant digits determine a float32; the digest is
@@ -22,9 +22,9 @@ Rows = list[list[float]]
 
 
 class VectorLog:
-    """The file at `path`, for a run that goes on after step `last_step`.
+    """Appends to the file at `path`, for a run that goes on after step `last_step`.
 
-    What is there of later steps, and a line torn by a kill, is cut: every step stands there once.
+    Lines of later steps, and one torn by a kill, are removed first: every step is there once.
     """
 
     def __init__(self, path: Path, last_step: int) -> None:
@@ -37,7 +37,7 @@ class VectorLog:
             write_text(path, kept)
 
     def append(self, step: int, v_GU: Sequence[Sequence[float]]) -> None:
-        """The line of `step` is on the disk.
+        """Writes the line of `step` to the disk.
 
         Args:
             v_GU: float32 numbers, finite.
@@ -54,10 +54,10 @@ class VectorLog:
 
 
 def read_vectors(path: Path) -> dict[int, Rows]:
-    """{step: v}, each number a float32 exactly; a torn last line is passed over.
+    """Returns {step: v}, each number an exact float32. A torn last line is skipped.
 
     Raises:
-        ValueError: a line's numbers are not those of its digest.
+        ValueError: a line's numbers do not match its digest.
     """
     vectors = {}
     for _, row in _lines(path.read_text(encoding="utf-8")):
@@ -69,12 +69,12 @@ def read_vectors(path: Path) -> dict[int, Rows]:
 
 
 def vector_sha256(v_GU: Sequence[Sequence[float]]) -> str:
-    """Of v's bits."""
+    """Returns the digest of the bits of v."""
     return hashlib.sha256(b"".join(_bytes(group) for group in v_GU)).hexdigest()
 
 
 def _lines(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """The whole lines, with what they hold; one that a kill tore is left out."""
+    """Returns the complete lines, each with its object; a line torn by a kill is left out."""
     found = []
     for line in text.splitlines():
         try:

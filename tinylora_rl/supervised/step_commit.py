@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from verl.utils.checkpoint import CheckpointHandler
 
-from tinylora_rl.runs.checkpoints import discard, seal
+from tinylora_rl.runs.checkpoints import commit, discard
 from tinylora_rl.runs.stopping import StopFile
 
 
@@ -27,7 +27,7 @@ class SealingHandler(CheckpointHandler):
         dist.barrier()
         super().save_checkpoint(step)  # ends with a barrier: all ranks' files are there
         if self.rank == 0:
-            seal(folder)
+            commit(folder)
         dist.barrier()  # no rank ends, or goes on, before it counts
 
 

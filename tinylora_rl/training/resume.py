@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.runs.checkpoints import Found, fault, newest_good, step_folders, step_of
+from tinylora_rl.runs.checkpoints import CheckpointSearch, fault, newest_good, step_folders, step_of
 from tinylora_rl.settings.security import refuse_pickled_code
 
 ADAPTER_DIRS = {"train": Path("actor", "adapter"), "sft": Path("adapter")}  # in a step's folder
@@ -83,12 +83,12 @@ def begin_at(config: DictConfig, checkpoint: Path | None) -> None:
         config.trainer.resume_from_path = None if checkpoint is None else str(checkpoint)
 
 
-def _own(checkpoints: Path, found: Found) -> Beginning:
+def _own(checkpoints: Path, found: CheckpointSearch) -> Beginning:
     lines = [f"checkpoint        {folder} {reason}" for folder, reason in found.faults.items()]
     if found.folder is not None:
         return Beginning(found.folder, (*lines, f"resuming from     {found.folder}"))
     # a kill leaves one unfinished folder, and from the first one a run begins anew
-    if found.num_sealed or len(found.faults) > 1:
+    if found.num_committed or len(found.faults) > 1:
         folder, reason = next(iter(found.faults.items()))
         raise ConfigError(
             f"trainer.resume=auto: none of the {len(found.faults)} checkpoints in {checkpoints} is "

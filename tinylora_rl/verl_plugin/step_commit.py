@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1 import PPOTrainer
 from tinylora_rl.artifact import MANIFEST, read_manifest
 from tinylora_rl.artifact.manifest import restated
 from tinylora_rl.atomic import free_bytes, full_disk, replacing_directory
-from tinylora_rl.runs.checkpoints import discard, seal, step_folders
+from tinylora_rl.runs.checkpoints import commit, discard, step_folders
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.vector_log import VectorLog
@@ -117,7 +117,7 @@ class KeptSteps(PPOTrainer):
         if stops and self._saved_step != step:
             self._save_checkpoint()
         if self._saved_step == step:
-            seal(self._step_folder(step))
+            commit(self._step_folder(step))
             self._remove_emptied()
         if stops:
             logger.warning("stopping after step %d: %s", step, reason)

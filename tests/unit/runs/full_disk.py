@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.runs.test_checkpoints import contents, save
 from tinylora_rl.atomic import DiskFullError, free_bytes, write_text
-from tinylora_rl.runs.checkpoints import discard, newest_good, seal
+from tinylora_rl.runs.checkpoints import commit, discard, newest_good
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, read_metrics
 from tinylora_rl.runs.vector_log import VectorLog, read_vectors
 
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
     torn = save(run.checkpoints, 2, "2" * 10_000)
     (torn / "manifest.json").unlink()
     with filled(folder, leaving=0):
-        refused("manifest.json", lambda: seal(torn))
+        refused("manifest.json", lambda: commit(torn))
     assert newest_good(run.checkpoints).folder == found.folder
 
     # and with room again, all goes on

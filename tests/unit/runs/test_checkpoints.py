@@ -10,11 +10,11 @@ import pytest
 from tinylora_rl.atomic import replacing_directory, write_text
 from tinylora_rl.runs.checkpoints import (
     MANIFEST,
+    commit,
     discard,
     fault,
     kept,
     newest_good,
-    seal,
     step_folders,
     step_of,
 )
@@ -31,7 +31,7 @@ def save(checkpoints: Path, step: int, contents: str) -> Path:
             (adapter / "manifest.json").write_text("{}")
     (folder / "data.pt").write_text(contents)
     (checkpoints / "latest_checkpointed_iteration.txt").write_text(str(step))  # verl's, in place
-    seal(folder)
+    commit(folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_killed_at_any_call_a_save_leaves_the_step_before_or_the_new_one(tmp_pat
         folder = newest_good(checkpoints).folder
         found.append(step_of(folder))
         assert contents(folder) == ({"one"} if step_of(folder) == 1 else {"two"})
-        assert newest_good(checkpoints).num_sealed <= 1
+        assert newest_good(checkpoints).num_committed <= 1
         # and the next one gets through
         assert contents(save(checkpoints, 2, "two")) == {"two"}
         assert newest_good(checkpoints).folder == checkpoints / "global_step_2"
@@ -105,13 +105,13 @@ def test_what_is_damaged_is_named_and_the_one_before_is_found(tmp_path):
     found = newest_good(tmp_path)
     assert found.folder == tmp_path / "global_step_2"
     assert found.faults == {newest: "is damaged (data.pt is missing)"}
-    assert found.num_sealed == 1
+    assert found.num_committed == 1
     for broken in ("", "{", '{"format": 2}', "[]"):
         (newest / MANIFEST).write_text(broken)
         assert "is no manifest" in fault(newest)
     (newest / MANIFEST).unlink()
     assert fault(newest) == "was not finished (no manifest.json)"
-    assert newest_good(tmp_path).num_sealed == 0
+    assert newest_good(tmp_path).num_committed == 0
 
 
 def test_kept_names_the_newest_finished_step(tmp_path):

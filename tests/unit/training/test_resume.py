@@ -12,7 +12,7 @@ from tests.unit.supervised.conftest import composed  # noqa: F401
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.runs.checkpoints import seal
+from tinylora_rl.runs.checkpoints import commit
 from tinylora_rl.settings.run_checks import check_run
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.training.preflight import check_config
@@ -39,7 +39,7 @@ def checkpoint(run_dir: Path, step: int, adapter_dir: Path | None, data: str = "
         for file in adapter_dir.iterdir():
             (actor / "adapter" / file.name).write_bytes(file.read_bytes())
     torch.save({"position": step}, folder / data)
-    seal(folder)
+    commit(folder)
     return folder
 
 

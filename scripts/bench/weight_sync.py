@@ -249,7 +249,7 @@ class Trainer:
 
     def vector(self, sampler: Sampler, version: int) -> tuple[int, float]:
         v = self.adapter.acting_v.cpu()
-        sampler.call("hold_vector", v.numpy().tobytes(), len(v), version)
+        sampler.call("load_vector", v.numpy().tobytes(), len(v), version)
         self.prove(sampler, "nearest")
         return v.nbytes, 0.0
 
@@ -369,8 +369,8 @@ def main() -> None:
         print("building the bank ...", file=sys.stderr)
         trainer = Trainer(folder, arguments.shape, torch.device("cuda" if on_gpu else "cpu"))
         settings = {"groups": trainer.adapter.groups}
-        plain.call("hold_bank", trainer.bank, {**settings, "pristine": "device"})
-        with_lora.call("hold_bank", trainer.bank, settings)
+        plain.call("set_factors", trainer.bank, {**settings, "pristine": "device"})
+        with_lora.call("set_factors", trainer.bank, settings)
         samples: dict[str, list[Spent]] = {name: [] for name in WAYS}
         order = random.Random(0)
         for version in range(arguments.rounds + 1):  # the first warms up

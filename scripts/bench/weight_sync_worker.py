@@ -9,7 +9,7 @@ import torch
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from vllm.model_executor.model_loader import utils
 
-from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
+from tinylora_rl.verl_plugin.sync.worker_extension import VerlWorkerExtension
 
 _process_weights = utils.process_weights_after_loading
 
@@ -19,7 +19,7 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-class TimedWorker(TinyLoraWorkerExtension):
+class TimedWorker(VerlWorkerExtension):
     """Also loads weights the way verl's own worker does."""
 
     _as_verl = False
@@ -56,7 +56,7 @@ class TimedWorker(TinyLoraWorkerExtension):
         self._times["load_s"] += time.perf_counter() - start_s
 
     def _receive_adapted(self, use_shm: bool) -> None:
-        pack = self._held.pack
+        pack = self._policy.pack
 
         def timed_pack() -> None:
             start_s = time.perf_counter()
@@ -64,11 +64,11 @@ class TimedWorker(TinyLoraWorkerExtension):
             _synchronize()
             self._times["pack_s"] += time.perf_counter() - start_s
 
-        self._held.pack = timed_pack  # type: ignore[method-assign]
+        self._policy.pack = timed_pack  # type: ignore[method-assign]
         try:
             super()._receive_adapted(use_shm)
         finally:
-            self._held.pack = pack  # type: ignore[method-assign]
+            self._policy.pack = pack  # type: ignore[method-assign]
 
     def _packed(self, *args: Any, **kwargs: Any) -> None:
         start_s = time.perf_counter()

@@ -1,4 +1,5 @@
-"""The identity of base weights: sha256 per weight, in parallel, remembered for files on disk.
+"""The identity of base weights: sha256 per weight, in parallel, remembered for files on disk; and
+of a v.
 
 Legend: O out, I in.
 """
@@ -63,6 +64,11 @@ def weight_digests(
         _hashed(weights, new) if memo_dir is None else _recalled(weights, new, memo_dir)
     )
     return {name: weights.digests[name] for name in names}
+
+
+def vector_digest(v_bytes: bytes) -> str:
+    """Names a v by its bits: the first 16 hexadecimal digits of their sha256."""
+    return hashlib.sha256(v_bytes).hexdigest()[:16]
 
 
 def _recalled(weights: CheckpointWeights, names: Sequence[str], memo_dir: Path) -> dict[str, str]:

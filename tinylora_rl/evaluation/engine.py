@@ -60,7 +60,7 @@ class Engine:
 
         self._lora_dirs = lora_dirs
         self._rounding = rounding
-        self._held: str | None = None  # the adapter in the merged weights
+        self._policy: str | None = None  # the adapter in the merged weights
         lora: dict[str, Any] = {}
         if lora_dirs:
             lora = {
@@ -124,8 +124,8 @@ class Engine:
 
     def _hold(self, policy: Policy) -> None:
         wanted = str(policy.directory) if policy.directory is not None else None
-        if wanted == self._held:
+        if wanted == self._policy:
             return
-        self._llm.collective_rpc("hold_adapter", args=(wanted, self._rounding))
+        self._llm.collective_rpc("load_adapter", args=(wanted, self._rounding))
         self._llm.reset_prefix_cache()
-        self._held = wanted
+        self._policy = wanted

@@ -1,71 +1,130 @@
-"""A vLLM worker that takes on adapters by itself: it merges them from the base model's files.
+"""Methods mixed into vLLM's worker: load a policy, and report the loaded one.
 
-No weight travels: each worker reads the targeted base weights again (from the page cache, after the
-first time), adds dW(v), and loads the result as it would load a checkpoint. vLLM cuts out its own
-tensor-parallel shard and fuses q, k, v and gate, up.
+vLLM takes a `worker_extension_cls` by name, imports it in each worker process, appends it to the
+bases of its own worker class, and makes its methods callable through `collective_rpc`
+(vllm/v1/worker/worker_base.py). Evaluation names `WorkerExtension`. Training names
+its subclass in `verl_plugin.sync.worker_extension`, which adds verl's transport of whole weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+import os
+import socket
+from typing import Any
 
 import torch
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights
+from tinylora_rl.adapter.bank_bytes import bank_from_bytes
+from tinylora_rl.adapter.digests import vector_digest
+from tinylora_rl.adapter.merge import Rounding
 from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
-from tinylora_rl.vllm_plugin.worker_rpc import PolicyHolder
+from tinylora_rl.vllm_plugin.worker_policy import MergeSettings, WorkerPolicy
 
-EXTENSION = f"{__name__}.PolicyWorkerExtension"
+EXTENSION = f"{__name__}.WorkerExtension"
 
 
-class PolicyWorkerExtension(PolicyHolder):
-    """Mixed into vLLM's worker class (`worker_extension_cls`) before the model is loaded."""
+class WorkerExtension:
+    """Our side of a vLLM worker.
 
-    device: torch.device
+    A restarted worker has neither factors nor policy, and its receipt says so: whoever sends
+    policies gives it the factors again before it samples.
+    """
+
+    model_runner: Any
     model_config: Any
-    _merged_names: frozenset[str] = frozenset()
+    rank: int
+    _policy: WorkerPolicy | None = None
+    _receipt: dict[str, Any] | None = None
 
-    def __new__(cls, **kwargs: Any) -> PolicyWorkerExtension:
+    def __new__(cls, **kwargs: Any) -> WorkerExtension:
+        """Patches vLLM in this process; vLLM creates the worker before it builds the model."""
         from vllm.platforms import current_platform
 
         if current_platform.is_cpu():
             patch_cpu_build()
         return super().__new__(cls)
 
-    def hold_adapter(
-        self, directory: str | None, rounding: Literal["nearest", "stochastic"]
-    ) -> None:
-        """This worker's model is the base with the adapter in `directory`, or the base for None.
+    def set_factors(self, payload: bytes, settings: dict[str, Any]) -> None:
+        """Receives the frozen factors, once; from then on this worker can measure its weights.
+
+        With a pristine copy it can also merge. Its model must carry the base weights then, as after
+        a worker's start.
+
+        Args:
+            payload: of `bank_to_bytes`.
+            settings: fields of `MergeSettings`.
+
+        Raises:
+            ValueError: see `WorkerPolicy`.
+        """
+        if self._policy is not None:
+            return  # the weights are merged by now: no base left to copy
+        self._receipt = None
+        self._policy = WorkerPolicy(
+            self.model_runner.model, bank_from_bytes(payload), MergeSettings(**settings)
+        )
+
+    def has_factors(self) -> bool:
+        """Returns false for a worker that has restarted since `set_factors`."""
+        return self._policy is not None
+
+    def load_vector(self, v: bytes, num_groups: int, policy_version: int | None) -> None:
+        """Merges W + dW(v) into this worker's weights.
+
+        Args:
+            v: the acting v (G, U), fp32, row by row, little-endian.
+        """
+        assert self._policy is not None, "a worker is given the factors first"
+        self._receipt = None
+        v_GU = torch.frombuffer(bytearray(v), dtype=torch.float32).view(num_groups, -1)
+        noise_seed = f"{self._policy.settings.seed}:{policy_version}"
+        spent = self._policy.merge(v_GU, noise_seed)
+        self.record_policy(policy_version, vector_digest(v), **spent)
+
+    def load_adapter(self, directory: str | None, rounding: Rounding) -> None:
+        """Merges the adapter in `directory` into this worker's weights; None restores the base.
+
+        The base weights are read from the checkpoint's files again (from the page cache, after the
+        first time): a copy of them would take as much memory as the model.
 
         Raises:
             ValueError: the adapter is damaged or belongs to another base model.
         """
-        weights = CheckpointWeights(self.model_config.model)
+        checkpoint = CheckpointWeights(self.model_config.model)
+        before, self._policy = self._policy, None
         if directory is None:
-            self._load((name, weights.tensor(name)) for name in sorted(self._merged_names))
-            self._merged_names = frozenset()
+            if before is not None:
+                before.restore()
             return
-        update = artifact.load_update(directory, weights)
-        names = [target.weight_name for target in update.targets]
-        stale = self._merged_names - set(names)
-        self._load((name, weights.tensor(name)) for name in sorted(stale))
-        self._merged_names = frozenset(names)
-        self._load(
-            update.merge(
-                ((name, weights.tensor(name)) for name in names),
-                dtype=self.model_config.dtype,
-                rounding=rounding,
-                seed=artifact.read_manifest(directory)["digest"],
-            )
+        update = artifact.load_update(directory, checkpoint)
+        if before is not None:
+            before.restore(keep=update.groups)
+        self._policy = WorkerPolicy(
+            self.model_runner.model,
+            update.bank,
+            MergeSettings(groups=update.groups, rounding=rounding, pristine="checkpoint"),
+            checkpoint=checkpoint,
         )
+        digest = artifact.read_manifest(directory)["digest"]
+        self._policy.merge(update.acting_v, noise_seed=digest)
 
-    def _load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-        from vllm.model_executor.model_loader.utils import process_weights_after_loading
+    def record_policy(self, policy_version: int | None, v_digest: str | None, **facts: Any) -> None:
+        """Sets the policy that receipts state from here on; `facts` are added to them."""
+        self._receipt = {"policy_version": policy_version, "v_digest": v_digest, **facts}
 
-        on_device: Iterator[tuple[str, torch.Tensor]] = (
-            (name, tensor.to(self.device)) for name, tensor in weights
-        )
-        self.model_runner.model.load_weights(on_device)
-        process_weights_after_loading(self.model_runner.model, self.model_config, self.device)
+    def policy_receipt(self, measure: bool = True) -> dict[str, Any]:
+        """Reports this worker's name, its policy (None before the first) and its weights.
+
+        Args:
+            measure: adds `measurements`, read from all adapted weights now.
+        """
+        receipt: dict[str, Any] = {
+            "worker": f"{socket.gethostname()}:{os.getpid()}:rank-{self.rank}",
+            "has_factors": self._policy is not None,
+            **(self._receipt or {"policy_version": None, "v_digest": None}),
+        }
+        if measure:
+            receipt["measurements"] = [] if self._policy is None else self._policy.measurements()
+        return receipt

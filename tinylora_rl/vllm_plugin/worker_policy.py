@@ -1,23 +1,22 @@
-"""The policy inside one vLLM worker: re-merged in place from v, and asked what it really is.
+"""The policy's weights in one vLLM worker: merges W + dW(v) in place, and measures the result.
 
-The worker keeps, besides vLLM's own parameters, the bank and a pristine copy of its shard of the
-adapted weights. A new policy is then v alone, u * G numbers: W + dW(v) is written over the old
-merged weights, always from the pristine ones, so that nothing drifts however often it happens.
+Every merge starts from the base weights, never from the merged ones, so that nothing drifts however
+often it happens. The base comes from a copy that the worker keeps, or from the checkpoint's files.
 
-Legend: G groups, U len(v), K witness rows, R rank.
+Legend: G groups, U len(v), K measured rows, R rank, i columns of a tensor-parallel shard.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from tinylora_rl.adapter import CheckpointWeights
 from tinylora_rl.adapter.bank import Bank
 from tinylora_rl.adapter.delta import Factors
 from tinylora_rl.adapter.merge import Rounding, Survival, merge_weight
@@ -27,40 +26,50 @@ from tinylora_rl.vllm_plugin.shards import Shard, find_shards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HoldSettings:
-    """How a worker holds policies; travels as a plain dictionary.
+class MergeSettings:
+    """Settings of a worker's merges; sent to it as a plain dictionary.
 
     Attributes:
         groups: {module name: index of its row in v}.
-        rounding, seed: of merged weights; the noise of "stochastic" is a function of seed, policy
-            version, weight name and the shard's place, so all replicas hold the same weights.
-        pristine: where the copy of the adapted base weights is kept: "device", or "host" (pinned);
-            "none" where whole merged weights or factors arrive from outside.
+        rounding, seed: of merged weights. The noise of "stochastic" is a function of seed, policy
+            version, weight name and the shard's place, so that all replicas get the same weights.
+        pristine: source of the base weights: a copy on the "device" or the "host" (pinned memory),
+            or the "checkpoint"; "none" where merged weights or LoRA factors arrive from outside.
     """
 
     groups: Mapping[str, int]
     rounding: Rounding = "nearest"
     seed: int = 0
-    pristine: Literal["device", "host", "none"] = "none"
+    pristine: Literal["device", "host", "checkpoint", "none"] = "none"
 
 
-class HeldPolicy:
-    """One worker's adapted weights.
+class WorkerPolicy:
+    """The adapted weights of one worker.
 
     Args:
-        model: vLLM's model in this worker; holds the base weights now if `pristine` is not "none".
-        bank: the factors of every adapted module, whole.
+        model: vLLM's model in this worker. It must still carry the base weights if a copy of them
+            is to be kept.
+        bank: the factors of every adapted module, unsharded.
+        checkpoint: the base model's files, where `settings.pristine` is "checkpoint".
 
     Raises:
-        ValueError: the model holds an adapted weight in a way that cannot be re-merged.
+        ValueError: vLLM stores an adapted weight in a form that cannot be merged into.
     """
 
-    def __init__(self, model: nn.Module, bank: Bank, settings: HoldSettings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        bank: Bank,
+        settings: MergeSettings,
+        *,
+        checkpoint: CheckpointWeights | None = None,
+    ) -> None:
         self.settings = settings
+        self._checkpoint = checkpoint
         self._shards = find_shards(model, bank)
         device = next(iter(self._shards.values())).weight_oi.device
-        self._witnesses = {
-            name: _WitnessShard.of(shard, bank[name], device)
+        self._measured = {
+            name: _MeasuredRows.of(shard, bank[name], device)
             for name, shard in self._shards.items()
         }
         self._by_weight_name = {shard.weight_name: name for name, shard in self._shards.items()}
@@ -74,20 +83,22 @@ class HeldPolicy:
                 name: bank[name].to(device).shard(shard.rows, shard.columns)
                 for name, shard in self._shards.items()
             }
+        if settings.pristine in ("device", "host"):
             self._pristine = {
                 key: _kept_copy(layer.weight.data, settings.pristine)
                 for key, layer in self._layers.items()
             }
 
     @torch.no_grad()
-    def remerge(self, v_GU: torch.Tensor, policy_version: int | None) -> dict[str, float]:
-        """The worker's weights are W + dW(v), rounded once from the pristine ones.
+    def merge(self, v_GU: torch.Tensor, noise_seed: str) -> dict[str, float]:
+        """Sets the worker's adapted weights to W + dW(v), rounded once.
 
         Args:
-            v_GU: v as it acts, fp32.
+            v_GU: the acting v, fp32.
+            noise_seed: seeds stochastic rounding, together with the weight's name.
 
         Returns:
-            Seconds: `merge_s`, and `pack_s` for what vLLM makes of new weights; and the sums
+            Seconds: `merge_s`, and `pack_s` for vLLM's processing of new weights; and the sums
             `survival_kept` and `survival_total` of `Survival`.
         """
         start_s = time.monotonic()
@@ -95,11 +106,12 @@ class HeldPolicy:
         for name, shard in self._shards.items():
             out_ = shard.weight_oi
             merge_weight(
-                self._pristine[id(shard.layer)][shard.local_rows].to(out_.device),
+                self._base(shard).to(out_.device),
                 self._factors[name],
                 v_GU[self.settings.groups[name]].to(out_.device),
+                dtype=out_.dtype,
                 rounding=self.settings.rounding,
-                generator=self._generator(shard, policy_version, out_.device),
+                generator=self._generator(shard, noise_seed, out_.device),
                 survival=survival,
                 out_=out_,
             )
@@ -114,8 +126,16 @@ class HeldPolicy:
         }
 
     @torch.no_grad()
-    def take(self, weight_name: str, weight_OI: torch.Tensor) -> None:
-        """This worker's shard of one adapted weight is that of `weight_OI`; see `pack`.
+    def restore(self, keep: Collection[str] = ()) -> None:
+        """Writes the base weights back, bit for bit, except those of the modules in `keep`."""
+        for name, shard in self._shards.items():
+            if name not in keep:
+                shard.weight_oi.copy_(self._base(shard))
+        self.pack()
+
+    @torch.no_grad()
+    def write(self, weight_name: str, weight_OI: torch.Tensor) -> None:
+        """Copies this worker's shard of a merged weight into place; `pack` once all are written.
 
         Raises:
             ValueError: it is none of the adapted weights.
@@ -126,41 +146,29 @@ class HeldPolicy:
         shard.weight_oi.copy_(weight_OI[shard.rows, shard.columns])
 
     def pack(self) -> None:
-        """vLLM computes with the weights as they are now: on a CPU it keeps a packed copy."""
+        """Makes vLLM compute with the new weights: its CPU backend multiplies by a packed copy."""
         for layer in self._layers.values():
             layer.quant_method.process_weights_after_loading(layer)
 
-    def _generator(
-        self, shard: Shard, policy_version: int | None, device: torch.device
-    ) -> torch.Generator | None:
-        if self.settings.rounding != "stochastic":
-            return None
-        # as Update.merge has it; a shard draws for where it begins, so that replicated heads agree
-        key: list[Any] = [f"{self.settings.seed}:{policy_version}", shard.weight_name]
-        if shard.rows.start or shard.columns.start:
-            key += [shard.rows.start, shard.columns.start]
-        noise_seed = seeded_generator("rounding", *key).initial_seed()
-        return torch.Generator(device).manual_seed(noise_seed)
-
     @torch.no_grad()
-    def testimony(self) -> list[dict[str, Any]]:
-        """What this worker's weights say of the update they carry, now; see adapter.witness.
+    def measurements(self) -> list[dict[str, Any]]:
+        """Measures the update in a few rows of each adapted weight, now; see adapter.spot_check.
 
         Returns:
             One entry per adapted module: `name`, `rows` (of the whole weight), `columns` (start,
             stop) and `reading`, len(rows) x R numbers, row by row.
         """
         readings = [
-            witness.read(self._shards[name]).flatten() for name, witness in self._witnesses.items()
+            measured.read(self._shards[name]).flatten() for name, measured in self._measured.items()
         ]
         values = torch.cat(readings).tolist()  # one wait for the device
         entries, start = [], 0
-        for (name, witness), part in zip(self._witnesses.items(), readings, strict=True):
+        for (name, measured), part in zip(self._measured.items(), readings, strict=True):
             columns = self._shards[name].columns
             entries.append(
                 {
                     "name": name,
-                    "rows": witness.rows,
+                    "rows": measured.rows,
                     "columns": [columns.start, columns.stop],
                     "reading": values[start : start + part.numel()],
                 }
@@ -168,36 +176,54 @@ class HeldPolicy:
             start += part.numel()
         return entries
 
+    def _base(self, shard: Shard) -> torch.Tensor:
+        if self._checkpoint is not None:
+            return self._checkpoint.tensor(shard.weight_name)[shard.rows, shard.columns]
+        return self._pristine[id(shard.layer)][shard.local_rows]
+
+    def _generator(
+        self, shard: Shard, noise_seed: str, device: torch.device
+    ) -> torch.Generator | None:
+        if self.settings.rounding != "stochastic":
+            return None
+        # as in Update.merge; a shard adds where it begins, so that replicated heads agree
+        key: list[Any] = [noise_seed, shard.weight_name]
+        if shard.rows.start or shard.columns.start:
+            key += [shard.rows.start, shard.columns.start]
+        seed = seeded_generator("rounding", *key).initial_seed()
+        return torch.Generator(device).manual_seed(seed)
+
 
 @dataclasses.dataclass(frozen=True)
-class _WitnessShard:
+class _MeasuredRows:
+    """The rows of one module that `measurements` reads, as far as this worker has them.
+
+    Attributes:
+        rows: indices in the whole weight; `local` in the shard.
+    """
+
     rows: list[int]
     local: torch.Tensor
     right_Ri: torch.Tensor
 
     @classmethod
-    def of(cls, shard: Shard, factors: Factors, device: torch.device) -> _WitnessShard:
-        held = range(shard.rows.start, shard.rows.stop)
-        rows = [row for row in witness_rows(factors.left_OR) if row in held]
+    def of(cls, shard: Shard, factors: Factors, device: torch.device) -> _MeasuredRows:
+        here = range(shard.rows.start, shard.rows.stop)
+        rows = [row for row in witness_rows(factors.left_OR) if row in here]
         return cls(
             rows=rows,
-            local=torch.tensor([row - held.start for row in rows], dtype=torch.long, device=device),
+            local=torch.tensor([row - here.start for row in rows], dtype=torch.long, device=device),
             right_Ri=factors.right_RI[:, shard.columns].to(device),
         )
 
     def read(self, shard: Shard) -> torch.Tensor:
         weight_Ki = shard.weight_oi[self.local].double()
-        if shard.lora is not None:
+        if shard.lora is not None:  # the update is in slot 0 of vLLM's LoRA layer
             layer: Any = shard.lora[0]
-            slot = shard.lora[1]
-            B_KR = layer.lora_b_stacked[slot][0, 0][self.local].double()
-            weight_Ki = weight_Ki + B_KR @ layer.lora_a_stacked[slot][0, 0].double()
+            part = shard.lora[1]
+            B_KR = layer.lora_b_stacked[part][0, 0][self.local].double()
+            weight_Ki = weight_Ki + B_KR @ layer.lora_a_stacked[part][0, 0].double()
         return reading(weight_Ki, self.right_Ri)
-
-
-def vector_digest(v_bytes: bytes) -> str:
-    """By which both ends name the v they mean: of its bits."""
-    return hashlib.sha256(v_bytes).hexdigest()[:16]
 
 
 def _kept_copy(weight: torch.Tensor, where: str) -> torch.Tensor:

@@ -6,10 +6,10 @@ here, to show what is left of a run that nobody watches.
 
 from tests.integration.faults import use_in_rollout
 from tinylora_rl.verl_plugin.sync.verify import Verifier
-from tinylora_rl.verl_plugin.sync.worker_extension import TinyLoraWorkerExtension
+from tinylora_rl.verl_plugin.sync.worker_extension import VerlWorkerExtension
 
 
-class Ignores(TinyLoraWorkerExtension):
+class Ignores(VerlWorkerExtension):
     def _take_adapted(self, weights, is_last):
         self._num_tensors += len(weights)
 

@@ -65,7 +65,7 @@ def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int
     adapter.v.data.copy_(kept)
     receipts = []
     for worker in range(num_workers):
-        testimony = []
+        measurements = []
         for name, factors in adapter.bank.items():
             weight = merged[f"{name}.weight"]
             rows, columns = witness_rows(factors.left_OR), slice(0, weight.shape[1])
@@ -76,7 +76,7 @@ def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int
                 height = weight.shape[0] // num_workers
                 rows = [row for row in rows if row // height == worker]
             read = reading(weight[rows][:, columns], factors.right_RI[:, columns])
-            testimony.append(
+            measurements.append(
                 {
                     "name": name,
                     "rows": rows,
@@ -84,7 +84,7 @@ def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int
                     "reading": read.flatten().tolist(),
                 }
             )
-        receipts.append({**receipt(), "worker": f"host:{worker}", "testimony": testimony})
+        receipts.append({**receipt(), "worker": f"host:{worker}", "measurements": measurements})
     return receipts
 
 
@@ -123,8 +123,8 @@ def test_one_module_alone_is_found(adapted):
         told(adapter, base, v, torch.bfloat16),
         told(adapter, base, 0 * v, torch.bfloat16),
     )
-    receipts[0]["testimony"][3] = stale[0]["testimony"][3]
-    name = stale[0]["testimony"][3]["name"]
+    receipts[0]["measurements"][3] = stale[0]["measurements"][3]
+    name = stale[0]["measurements"][3]["name"]
     with pytest.raises(SyncError, match=f"off in {name}"):
         proof(adapter, base, torch.bfloat16).check(receipts, v)
 
@@ -155,18 +155,18 @@ def test_at_the_start_the_base_is_the_policy(adapted, dtype):
     measured = proof(adapter, base, dtype).check(told(adapter, base, zero, dtype), zero)
     assert measured["sync/held_share"] != measured["sync/held_share"]  # of no update: no share
     wrong = told(adapter, base, zero, dtype)
-    wrong[0]["testimony"][0]["reading"][0] *= 1.05  # another base
+    wrong[0]["measurements"][0]["reading"][0] *= 1.05  # another base
     with pytest.raises(SyncError, match="weights are another's"):
         proof(adapter, base, dtype).check(wrong, zero)
 
 
-def test_a_worker_without_testimony_or_with_nan_is_refused(adapted):
+def test_a_worker_without_measurements_or_with_nan_is_refused(adapted):
     adapter, base = adapted
     v = adapter.v.data
     with pytest.raises(SyncError, match="host:0"):
-        proof(adapter, base, torch.float32).check([{**receipt(), "testimony": []}], v)
+        proof(adapter, base, torch.float32).check([{**receipt(), "measurements": []}], v)
     receipts = told(adapter, base, v, torch.float32)
-    receipts[0]["testimony"][0]["reading"][0] = float("nan")
+    receipts[0]["measurements"][0]["reading"][0] = float("nan")
     with pytest.raises(SyncError, match="inf standard deviations"):
         proof(adapter, base, torch.float32).check(receipts, v)
 
@@ -177,7 +177,7 @@ def test_factors_are_held_to_their_own_precision(adapted):
     v = adapter.v.data
     receipts = told(adapter, base, 0 * v, torch.bfloat16)
     for entry, (name, (A_RI, B_OR)) in zip(
-        receipts[0]["testimony"], adapter.lora_factors().items(), strict=True
+        receipts[0]["measurements"], adapter.lora_factors().items(), strict=True
     ):
         assert entry["name"] == name
         factors = adapter.bank[name]

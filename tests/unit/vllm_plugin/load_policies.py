@@ -1,4 +1,4 @@
-"""Run by test_policy_holder.py in a process of its own: what vLLM workers hold, told as JSON.
+"""Run by test_worker_extension.py in a process of its own: writes the workers' receipts as JSON.
 
 Arguments: the base model's folder, the number of tensor-parallel workers, a JSON file with the
 task, a JSON file to write.
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from tinylora_rl.vllm_plugin.worker_extension import PolicyWorkerExtension
+from tinylora_rl.vllm_plugin.worker_extension import WorkerExtension
 
 EXTENSION = (
     f"{__name__ if __name__ != '__main__' else 'tests.unit.vllm_plugin.load_policies'}.Worker"
 )
 
 
-class Worker(PolicyWorkerExtension):
+class Worker(WorkerExtension):
     """With a digest of all its weights, and the faults that a proof must find."""
 
     def weights_digest(self) -> str:
@@ -30,11 +30,11 @@ class Worker(PolicyWorkerExtension):
 
     def hold_twice(self, v: bytes, num_groups: int, policy_version: int) -> None:
         """The update on top of the update, reported as one."""
-        held = self._held
-        self.hold_vector(v, num_groups, policy_version)
+        held = self._policy
+        self.load_vector(v, num_groups, policy_version)
         pristine = dict(held._pristine)
         held._pristine = {key: layer.weight.data.clone() for key, layer in held._layers.items()}
-        self.hold_vector(v, num_groups, policy_version)
+        self.load_vector(v, num_groups, policy_version)
         held._pristine = pristine
 
     def walk(self, v: bytes, num_groups: int, num_steps: int) -> None:
@@ -43,18 +43,18 @@ class Worker(PolicyWorkerExtension):
         generator = torch.Generator().manual_seed(0)
         for step in range(num_steps):
             moved = end + torch.randn(end.shape, generator=generator) * 0.1
-            self.hold_vector(moved.numpy().tobytes(), num_groups, 100 + step)
-        self.hold_vector(v, num_groups, 100 + num_steps)
+            self.load_vector(moved.numpy().tobytes(), num_groups, 100 + step)
+        self.load_vector(v, num_groups, 100 + num_steps)
 
     def claim(self, v: bytes, num_groups: int, policy_version: int) -> None:
         """Nothing but the claim."""
-        from tinylora_rl.vllm_plugin.worker_policy import vector_digest
+        from tinylora_rl.adapter.digests import vector_digest
 
-        self.note_policy(policy_version, vector_digest(v))
+        self.record_policy(policy_version, vector_digest(v))
 
     def forget(self) -> None:
         """As a worker that was started anew."""
-        self._held, self._receipt = None, None
+        self._policy, self._receipt = None, None
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     )
     bank = Path(task["bank"]).read_bytes()
     settings = {**task["settings"], "pristine": "device"}
-    llm.collective_rpc("hold_bank", args=(bank, settings))
+    llm.collective_rpc("set_factors", args=(bank, settings))
 
     def log_probs() -> list[list[float]]:
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
@@ -97,14 +97,14 @@ def main() -> None:
 
     result: dict = {"held": []}
     for version, v in enumerate(task["vectors"]):
-        receipts = hold("hold_vector", v, version)
+        receipts = hold("load_vector", v, version)
         digests = llm.collective_rpc("weights_digest")
         result["held"].append({"receipts": receipts, "log_probs": log_probs(), "digests": digests})
     hold("walk", task["vectors"][-1], task["num_steps"])
     last = len(task["vectors"]) - 1
     result["after_walk"] = llm.collective_rpc("weights_digest")
     result["twice"] = hold("hold_twice", task["vectors"][-1], last)
-    hold("hold_vector", task["vectors"][0], 0)
+    hold("load_vector", task["vectors"][0], 0)
     result["ignored"] = hold("claim", task["vectors"][-1], last)
     llm.collective_rpc("forget")
     result["restarted"] = llm.collective_rpc("policy_receipt")

@@ -14,7 +14,7 @@ import torch
 from verl.workers.rollout.utils import ensure_async_iterator
 
 from tinylora_rl.adapter import TinyLoraConfig, Update
-from tinylora_rl.vllm_plugin.worker_policy import vector_digest
+from tinylora_rl.adapter.digests import vector_digest
 
 VECTOR = "tinylora.v"
 BANK = "tinylora.bank"

@@ -35,9 +35,9 @@ from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender
 from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, lora_config, split
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier
 from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
-from tinylora_rl.vllm_plugin.worker_policy import HoldSettings
+from tinylora_rl.vllm_plugin.worker_policy import MergeSettings
 
-EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.TinyLoraWorkerExtension"
+EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.VerlWorkerExtension"
 
 
 class TinyLoraHttpServer(vLLMHttpServer):
@@ -57,14 +57,14 @@ class TinyLoraHttpServer(vLLMHttpServer):
         """One receipt per vLLM worker here (verl's `collective_rpc` drops the answers)."""
         return await self.engine.collective_rpc("policy_receipt")
 
-    async def all_hold_bank(self) -> bool:
-        return all(await self.engine.collective_rpc("holds_bank"))
+    async def all_have_factors(self) -> bool:
+        return all(await self.engine.collective_rpc("has_factors"))
 
-    async def hold_bank(self, payload: bytes, settings: dict[str, Any]) -> None:
-        await self.engine.collective_rpc("hold_bank", args=(payload, settings))
+    async def set_factors(self, payload: bytes, settings: dict[str, Any]) -> None:
+        await self.engine.collective_rpc("set_factors", args=(payload, settings))
 
-    async def hold_vector(self, v: bytes, num_groups: int, policy_version: int | None) -> None:
-        await self.engine.collective_rpc("hold_vector", args=(v, num_groups, policy_version))
+    async def load_vector(self, v: bytes, num_groups: int, policy_version: int | None) -> None:
+        await self.engine.collective_rpc("load_vector", args=(v, num_groups, policy_version))
 
     async def prompt_log_probs(self, token_ids: list[int]) -> list[float]:
         """Log-probs of token_ids[1:] under the policy that this engine samples from now."""
@@ -157,7 +157,7 @@ class TinyLoraServerAdapter(ServerAdapter):
             async for name, _ in rest:
                 raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
             if leads:
-                held = self.server_handle.hold_vector.remote(
+                held = self.server_handle.load_vector.remote(
                     policy.v_bytes, len(policy.v_GU), global_steps
                 )
                 await _within(held, deadline, what)
@@ -219,16 +219,16 @@ class TinyLoraServerAdapter(ServerAdapter):
         )
 
     async def _give_bank(self, config: SyncConfig, deadline: Deadline, what: str) -> None:
-        if await _within(self.server_handle.all_hold_bank.remote(), deadline, what):
+        if await _within(self.server_handle.all_have_factors.remote(), deadline, what):
             return
         assert self.bank is not None, "the first sync brings the bank"
-        settings = HoldSettings(
+        settings = MergeSettings(
             groups=self._groups,
             rounding=config.rounding,  # type: ignore[arg-type]
             seed=config.seed,
             pristine=config.pristine if config.mode == "vector" else "none",  # type: ignore[arg-type]
         )
-        given = self.server_handle.hold_bank.remote(self.bank, dataclasses.asdict(settings))
+        given = self.server_handle.set_factors.remote(self.bank, dataclasses.asdict(settings))
         await _within(given, deadline, what)
 
     async def _stream(

@@ -13,7 +13,7 @@ from tinylora_rl.adapter.spot_check import NUM_SIGMA, Rounded, Share, Witness, w
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 
 Receipt = Mapping[str, Any]
-"""See `PolicyHolder.policy_receipt`."""
+"""See `WorkerExtension.policy_receipt`."""
 
 _FIELDS = {"policy_version": "policy version", "v_digest": "v", "num_tensors": "tensor count"}
 
@@ -96,7 +96,7 @@ class Verifier:
         worst = Share(projected=1.0, total=1.0)
         for receipt in receipts:
             share, excess, module = Share(), 0.0, ""
-            for entry in receipt["testimony"]:
+            for entry in receipt["measurements"]:
                 witness = self._witnesses[entry["name"]]
                 expected = witness.expect(
                     v_GU[self._groups[entry["name"]]],
@@ -113,7 +113,7 @@ class Verifier:
                 elif (more := expected.excess(read)) > excess:
                     excess, module = more, entry["name"]
             if (
-                not any(entry["rows"] for entry in receipt["testimony"])
+                not any(entry["rows"] for entry in receipt["measurements"])
                 or excess > 1
                 or share.is_off
             ):

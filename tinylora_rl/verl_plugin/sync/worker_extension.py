@@ -1,4 +1,8 @@
-"""Our side of a vLLM worker: takes policies on, and answers for what it holds."""
+"""The worker extension of training: ours, with verl's transport of whole weights.
+
+A class of its own, because vLLM starts workers in fresh processes, where the qualified name of the
+extension is all that arrives of the choice; `vllm_plugin` must not import verl.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,17 @@ import time
 from typing import Any
 
 import torch
-from verl.utils.device import get_device_name
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build
-from tinylora_rl.vllm_plugin.worker_rpc import PolicyHolder
+from tinylora_rl.vllm_plugin.worker_extension import WorkerExtension
 
 
-class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
-    """Mixed into vLLM's worker class (`worker_extension_cls`) before the model is loaded."""
+class VerlWorkerExtension(vLLMColocateWorkerExtension, WorkerExtension):
+    """verl's extension, which verl calls by its method names, and ours.
 
-    def __new__(cls, **kwargs: Any) -> TinyLoraWorkerExtension:
-        if get_device_name() == "cpu":
-            patch_cpu_build()
-        return super().__new__(cls, **kwargs)
+    verl's comes first: its `__new__` takes vLLM's arguments, and calls ours without them.
+    """
 
     def load_policy(
         self,
@@ -31,11 +31,11 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
         use_shm: bool = False,
         **kwargs: Any,
     ) -> None:
-        """That policy is received, loaded and post-processed; only then is it held.
+        """Receives, loads and processes the weights of a policy, then records it.
 
         Args:
-            adapted_only: the stream holds merged weights and nothing else: they are copied to where
-                they live, past vLLM's loader, and only their layers are packed anew.
+            adapted_only: the stream has merged weights and nothing else: they are copied to their
+                places, past vLLM's loader, and only their layers are packed anew.
         """
         self._receipt, self._loading_version = None, policy_version
         self._num_tensors = 0
@@ -46,10 +46,10 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
             else:
                 self.update_weights_from_ipc(use_shm=use_shm, **kwargs)
         except BufferError as error:
-            # verl's receiver cannot close its shared memory while a failed load still holds views
+            # verl's receiver cannot close its shared memory while a failed load still has views
             # of it, and that error hides the one that matters
             raise error.__context__ or error from None
-        self.note_policy(
+        self.record_policy(
             policy_version,
             v_digest,
             num_tensors=self._num_tensors,
@@ -57,20 +57,21 @@ class TinyLoraWorkerExtension(PolicyHolder, vLLMColocateWorkerExtension):
         )
 
     def _receive_adapted(self, use_shm: bool) -> None:
-        assert self._held is not None, "a worker without a bank is given one first"
+        assert self._policy is not None, "a worker is given the factors first"
         receiver = BucketedWeightReceiver(
             zmq_handle=self._get_zmq_handle(), device=self.device, use_shm=use_shm
         )
         receiver.receive_weights(on_bucket_received=self._take_adapted)
-        self._held.pack()
+        self._policy.pack()
 
     def _take_adapted(self, weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
         del is_last
-        assert self._held is not None
+        assert self._policy is not None
         self._num_tensors += len(weights)
         for name, tensor in weights:
-            self._held.take(name, tensor)
+            self._policy.write(name, tensor)
 
     def _update_weights(self, weights: list[tuple[str, torch.Tensor]], **kwargs: Any) -> None:
+        """Counts the tensors of a bucket; verl calls this for every bucket that it received."""
         self._num_tensors += len(weights)
         super()._update_weights(weights, **kwargs)

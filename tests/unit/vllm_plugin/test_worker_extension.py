@@ -112,7 +112,7 @@ def test_every_worker_proves_what_it_holds(held):
         if version:
             assert measured["sync/held_share"] == pytest.approx(1, abs=1e-4)
             assert measured["sync/held_resolution"] < 1e-3
-    rows = [entry["rows"] for r in told["held"][0]["receipts"] for entry in r["testimony"]]
+    rows = [entry["rows"] for r in told["held"][0]["receipts"] for entry in r["measurements"]]
     assert all(rows), "a worker that no row speaks for proves nothing"
 
 
@@ -146,6 +146,6 @@ def test_the_previous_v_is_found(held):
 
 def test_a_worker_that_came_back_says_that_it_holds_nothing(held):
     _, _, told, _, _ = held
-    assert all(not receipt["holds_bank"] for receipt in told["restarted"])
+    assert all(not receipt["has_factors"] for receipt in told["restarted"])
     with pytest.raises(SyncError, match="holds policy version None"):
         ExpectedReceipt(policy_version=2).check(told["restarted"])

@@ -135,7 +135,7 @@ def test_a_torn_tensor_is_found(adapted, first):
     adapter, base = adapted
     v = adapter.v.data
     torn, stale = (told(adapter, base, value, torch.bfloat16) for value in (v, 0 * v))
-    entry, old = (receipts[0]["testimony"][3] for receipts in (torn, stale))
+    entry, old = (receipts[0]["measurements"][3] for receipts in (torn, stale))
     num_rows = len(adapter.bank[entry["name"]].left_OR)
     start, stop = int(first * num_rows), int(first * num_rows) + -(-num_rows // 4)
     width = len(entry["reading"]) // len(entry["rows"])

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tinylora_rl.rewards.extract import boxed
 from tinylora_rl.rewards.judges import Gold, judge
-from tinylora_rl.tasks import benchmarks, gsm8k
+from tinylora_rl.tasks import make_task, row_gold
+from tinylora_rl.tasks.benchmarks import BENCHMARKS
 
-SETS = ["gsm8k_train", *benchmarks.BENCHMARKS]
+SETS = ["gsm8k_train", "gsm8k", *BENCHMARKS]
 
 
 @dataclass
@@ -28,19 +29,10 @@ class Tally:
 
 
 def golds(data_dir: Path, name: str) -> list[Gold]:
-    """Return the gold answers of one set in order."""
-    if name == "gsm8k_train":
-        rows = gsm8k.rows("train", data_dir)
-    else:
-        rows = benchmarks.rows(name, data_dir)
-    return [
-        Gold(
-            answer=row["reward_model"]["ground_truth"],
-            tolerance=row["extra_info"]["tolerance"],
-            unordered=row["extra_info"]["unordered"],
-        )
-        for row in rows
-    ]
+    """Returns the gold answers of one set in order."""
+    split = "train" if name == "gsm8k_train" else "test"
+    task = make_task(name.removesuffix("_train"), {"path": data_dir})
+    return [row_gold(row) for row in task.rows(split)]
 
 
 def reason(name: str, gold: Gold) -> str:

@@ -14,8 +14,8 @@ from tinylora_rl import __version__, artifact
 from tinylora_rl.base_model import commit_of
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
-from tinylora_rl.settings.evaluation_checks import EMBEDDED, POLICY_NAME, named_adapters
-from tinylora_rl.tasks import Row, arithmetic, benchmarks, template_named, usual_template
+from tinylora_rl.settings.evaluation_checks import POLICY_NAME, named_adapters
+from tinylora_rl.tasks import Row, Task, ask, make_task, row_gold
 
 
 def _sampling(config: DictConfig) -> Sampling:
@@ -65,29 +65,17 @@ def policies_of(config: DictConfig) -> tuple[Policy, ...]:
     return tuple(policies)
 
 
-def _template(config: DictConfig, benchmark: str) -> str:
-    return config.data.template or usual_template(benchmark)
+def _task(config: DictConfig, benchmark: str) -> Task:
+    return make_task(benchmark, config.data, split="test", key="benchmarks")
 
 
 def rows_of(config: DictConfig, benchmark: str) -> list[Row]:
-    """The rows of a benchmark, or the embedded task's.
+    """Returns the rows of a benchmark.
 
     Raises:
         ConfigError: they are missing, damaged, or not the benchmark's.
     """
-    data = config.data
-    try:
-        if benchmark == EMBEDDED:
-            return arithmetic.rows("test", data.rows or 256, seed=arithmetic.HELD_OUT_SEED)
-        return benchmarks.rows(
-            benchmark,
-            data.path,
-            _template(config, benchmark),
-            limit=data.rows,
-            check=data.check,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    return _task(config, benchmark).rows("test", config.data.rows)
 
 
 def _context(config: DictConfig, model: Path) -> int:
@@ -123,21 +111,16 @@ def questions_of(
     questions = []
     for benchmark, benchmark_rows in rows.items():
         for row in benchmark_rows:
-            token_ids = tokenizer.apply_chat_template(
-                row["prompt"],
-                add_generation_prompt=True,
-                return_dict=False,
-                **(config.base_model.get("chat_template_kwargs") or {}),
-            )
-            info = row["extra_info"]
+            token_ids = ask(row, tokenizer, config.base_model.get("chat_template_kwargs"))
+            gold = row_gold(row)
             questions.append(
                 Question(
                     benchmark=benchmark,
-                    index=info["index"],
+                    index=row["extra_info"]["index"],
                     text=row["prompt"][-1]["content"],
-                    gold=row["reward_model"]["ground_truth"],
-                    tolerance=info["tolerance"],
-                    unordered=info["unordered"],
+                    gold=gold.answer,
+                    tolerance=gold.tolerance,
+                    unordered=gold.unordered,
                     prompt_token_ids=tuple(token_ids) if len(token_ids) <= limit else None,
                 )
             )
@@ -153,7 +136,8 @@ def plan_of(
     """All that decides the outcome, from the configuration and what was found."""
     chosen = config.evaluate
     judges = tuple(chosen.judges)
-    headline = {name: _headline(config, name) for name in rows}
+    tasks = {name: _task(config, name) for name in rows}
+    headline = {name: chosen.judge or task.headline for name, task in tasks.items()}
     return Plan(
         model=str(config.base_model.path),
         policies=policies,
@@ -163,7 +147,9 @@ def plan_of(
         headline=headline,
         weights=chosen.weights,
         settings={
-            "templates": {name: _template(config, name) for name in rows if name != EMBEDDED},
+            "templates": {
+                name: task.prompt_name for name, task in tasks.items() if task.prompt_name
+            },
             "rounding": chosen.rounding if chosen.weights == "merged" else None,
             "dtype": config.engine.options.dtype,
             "base": _identity_of(model),
@@ -176,14 +162,6 @@ def plan_of(
                 **{name: _version(name) for name in ("vllm", "torch", "transformers")},
             },
         },
-    )
-
-
-def _headline(config: DictConfig, benchmark: str) -> str:
-    if config.evaluate.judge:
-        return config.evaluate.judge
-    return (
-        "strict" if benchmark == EMBEDDED else template_named(_template(config, benchmark)).headline
     )
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.tasks import benchmarks, gsm8k
-from tinylora_rl.tasks.math_dataset import SPLITS as MATH_SPLITS
+from tinylora_rl.tasks import make_task
+from tinylora_rl.tasks.prepare import benchmark_tasks
 
 USUAL_ROWS = 8_000  # of a data set whose number of rows is not recorded
 SIZE_IN_NAME = re.compile(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")  # Qwen2.5-7B-Instruct: 7
@@ -95,7 +95,8 @@ def total_steps(config: DictConfig, num_rows: int | None = None) -> int:
     Args:
         num_rows: of the training data; None: as many as its data set has.
     """
-    rows = _training_rows(config.data) if num_rows is None else num_rows
+    task = make_task(config.data.name, config.data)
+    rows = (task.num_rows("train") or USUAL_ROWS) if num_rows is None else num_rows
     if config.verb == "sft":
         steps = rows // _batch(config) * config.sft.epochs
         return steps if config.sft.steps is None else config.sft.steps
@@ -130,32 +131,18 @@ def _numbers_in(shard: Path) -> int:
     )
 
 
-def _training_rows(data: DictConfig) -> int:
-    if data.name == "arithmetic":
-        return int(data.train_rows)
-    dataset = gsm8k.SPLITS["train"] if data.name == "gsm8k" else MATH_SPLITS.get(data.get("split"))
-    return (dataset.num_rows if dataset else None) or USUAL_ROWS
-
-
 def _validated(config: DictConfig, steps: int) -> int:
     """Responses of all validations of a run; `sft` validates before and after."""
-    names = [config.data.name, *config.task.eval_benchmarks]
-    limit = config.task.eval_rows
-    rows = sum(min(count for count in (_test_rows(config.data, name), limit) if count is not None)
-               for name in names)  # fmt: skip
+    task = make_task(config.data.name, config.data)
+    tasks = [task, *benchmark_tasks(task, config.task.eval_benchmarks)]
+    counts = [each.num_rows("test") or USUAL_ROWS for each in tasks]
+    rows = sum(min(count, config.task.eval_rows or count) for count in counts)
     if config.verb == "sft":
         often = int(config.sft.evaluate) * (1 + bool(config.trainer.val_before_train))
     else:
         often = steps // config.trainer.test_freq if config.trainer.test_freq > 0 else 0
         often += bool(config.trainer.val_before_train)
     return int(often * rows * (config.task.eval_samples + bool(config.task.eval_greedy)))
-
-
-def _test_rows(data: DictConfig, name: str) -> int:
-    if name == "arithmetic":
-        return int(data.test_rows)
-    dataset = benchmarks.BENCHMARKS.get("math500" if name == "math" else name)
-    return (dataset.num_rows if dataset else None) or USUAL_ROWS
 
 
 def _capped(value: int, limit: Any) -> int:

@@ -18,23 +18,21 @@ from tinylora_rl.planning.memory import Phase, evaluation_phases
 from tinylora_rl.planning.run_plan import Rows, enough, parts_in
 from tinylora_rl.planning.sources import (
     check_boundaries,
-    check_data_source,
+    check_data_sources,
     check_model_source,
     local_model,
 )
 from tinylora_rl.planning.storage import BYTES_PER_TOKEN, VERDICTS_BYTES, hub_cache
 from tinylora_rl.planning.versions import check_versions
 from tinylora_rl.settings.evaluation_checks import (
-    EMBEDDED,
     check_engine,
     check_evaluation,
     named_adapters,
 )
-from tinylora_rl.tasks import benchmarks
+from tinylora_rl.tasks import make_task
 
 MAX_PROMPT_TOKENS = 2_048  # of a question: assumed, since no tokenizer is asked
 USUAL_ROWS = 1_000  # of a benchmark whose number of rows is not recorded
-EMBEDDED_ROWS = 256
 PROCESSES_BYTES = 4 << 30  # driver, vLLM's engine and graders
 
 
@@ -96,8 +94,7 @@ def _plan(config: DictConfig, shape: ModelDims | None, phases: list[Phase]) -> R
 def _num_questions(config: DictConfig) -> int:
     total = 0
     for name in config.benchmarks:
-        known = EMBEDDED_ROWS if name == EMBEDDED else benchmarks.BENCHMARKS[name].num_rows
-        rows = known or USUAL_ROWS
+        rows = make_task(name, config.data).num_rows("test") or USUAL_ROWS
         total += min(rows, config.data.rows or rows)
     return total
 
@@ -113,10 +110,9 @@ def _sources(config: DictConfig, folder: Path | None) -> list[Finding]:
                 lambda: checked_tokenizer(path, folder),
             ],
         )
-    if config.data.path is not None or list(config.benchmarks) == [EMBEDDED]:
-        found.append(outcome("data", lambda: _rows(config)))
-    else:
-        found += check_data_source(list(config.benchmarks), config.data)
+    tasks = [make_task(name, config.data) for name in config.benchmarks]
+    wanted = {task.name: task.sources("test") for task in tasks}
+    found += check_data_sources(wanted) or [outcome("data", lambda: _rows(config))]
     return [*found, *check_boundaries(config)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.planning.finding import Finding, failed, failures, passed, warned
 from tinylora_rl.settings.security import check_trust
-from tinylora_rl.tasks import benchmarks, gsm8k, math_dataset
-from tinylora_rl.tasks.records import HubFiles, WebFile
+from tinylora_rl.tasks import Source
 from tinylora_rl.training.tracking import OFF, server_url, unreachable
 
 TIMEOUT_S = 4.0
@@ -68,20 +67,18 @@ def check_model_source(config: DictConfig, folder: Path | None) -> Finding:
     )
 
 
-def check_data_source(names: list[str], data: DictConfig) -> list[Finding]:
-    """The data sets of `names` can be downloaded, where no folder holds them."""
-    from huggingface_hub.constants import ENDPOINT
-
+def check_data_sources(wanted: Mapping[str, Sequence[Source]]) -> list[Finding]:
+    """Checks that servers answer for the data sets {name: sources}; nothing if all are local."""
     hosts: dict[str, tuple[str, list[str]]] = {}
-    for name in names:
-        origin = _origin(name, data)
-        if origin is not None:
-            url = origin.url if isinstance(origin, WebFile) else ENDPOINT
-            hosts.setdefault(urlsplit(url).netloc, (url, []))[1].append(name)
+    for name, sources in wanted.items():
+        for source in sources:
+            if source.url is not None:
+                names = hosts.setdefault(urlsplit(source.url).netloc, (source.url, []))[1]
+                names += [] if name in names else [name]
     findings = []
-    for host, (url, wanted) in hosts.items():
+    for host, (url, names) in hosts.items():
         reason = "HF_HUB_OFFLINE is set" if _is_offline() else _why_not(_head(url))
-        told = f"{', '.join(wanted)} from {host}"
+        told = f"{', '.join(names)} from {host}"
         if reason is None:
             findings.append(passed("data", f"{told}: will be downloaded"))
         else:
@@ -111,18 +108,6 @@ def check_boundaries(config: DictConfig) -> list[Finding]:
     lines: list[str] = []
     refused = failures("trust", [lambda: lines.extend(check_trust(config))])
     return [*refused, *(warned("trust", line) for line in lines)]
-
-
-def _origin(name: str, data: DictConfig) -> HubFiles | WebFile | None:
-    if data.get("path") is not None or name == "arithmetic":
-        return None
-    if name == "gsm8k":
-        return gsm8k.SPLITS["train"].origin
-    if name == "math":
-        split = math_dataset.SPLITS.get(data.get("split"))
-        return split.origin if split else None
-    dataset = benchmarks.BENCHMARKS.get(name)
-    return dataset.origin if dataset else None
 
 
 def _is_offline() -> bool:

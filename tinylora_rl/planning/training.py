@@ -33,7 +33,7 @@ from tinylora_rl.planning.memory import training_phases
 from tinylora_rl.planning.run_plan import Rows, training_plan
 from tinylora_rl.planning.sources import (
     check_boundaries,
-    check_data_source,
+    check_data_sources,
     check_model_source,
     check_wandb,
     local_model,
@@ -44,7 +44,8 @@ from tinylora_rl.planning.versions import check_versions
 from tinylora_rl.settings.config_checks import CONFIG_CHECKS, check_adapter, check_data
 from tinylora_rl.settings.run_checks import check_run
 from tinylora_rl.settings.sft_checks import check_devices, check_overrides, check_sft
-from tinylora_rl.tasks.prepare import load_datasets
+from tinylora_rl.tasks import make_task
+from tinylora_rl.tasks.prepare import benchmark_tasks, load_datasets
 from tinylora_rl.training.preflight import (
     check_attention,
     check_cluster,
@@ -182,11 +183,11 @@ def _sources(config: DictConfig, folder: Path | None) -> list[Finding]:
             return check_model(config, check_adapter(config))
 
         found.append(outcome("adapter", check_files))
-    names = [config.data.name, *config.task.eval_benchmarks]
-    if config.data.path is not None or names == ["arithmetic"]:
-        found.append(outcome("data", partial(_rows, config)))
-    else:
-        found += check_data_source(names, config.data)
+    task = make_task(config.data.name, config.data)
+    wanted = {task.name: (*task.sources("train"), *task.sources("test"))}
+    for benchmark in benchmark_tasks(task, config.task.eval_benchmarks):
+        wanted[benchmark.name] = benchmark.sources("test")
+    found += check_data_sources(wanted) or [outcome("data", partial(_rows, config))]
     found += failures("W&B", [partial(check_tracking, config)]) or check_wandb(config)
     return [*found, *check_boundaries(config)]
 

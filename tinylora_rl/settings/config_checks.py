@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError, first_line
 from tinylora_rl.rewards import CONTROLS, JUDGES
-from tinylora_rl.tasks import TEMPLATES
-from tinylora_rl.tasks.prepare import DATA_SETS
+from tinylora_rl.tasks import TEMPLATES, make_task, task_names
 from tinylora_rl.verl_plugin.settings import (
     MODEL_TYPE,
     PEER_MODEL_TYPE,
@@ -27,12 +26,14 @@ from tinylora_rl.verl_plugin.settings import (
 
 
 def check_data(config: DictConfig) -> None:
-    """A data set is chosen."""
-    if config.data.get("name") not in DATA_SETS:
+    """A data set is chosen, and its keys fit."""
+    names = task_names("train")
+    if config.data.get("name") not in names:
         raise ConfigError(
             f"data.name={config.data.get('name')}: no data set is chosen; give a recipe "
-            f"(+recipe=arithmetic_cpu), or data= one of {', '.join(DATA_SETS)}"
+            f"(+recipe=arithmetic_cpu), or data= one of {', '.join(names)}"
         )
+    make_task(config.data.name, config.data)
 
 
 def check_adapter(config: DictConfig) -> TinyLoraConfig | None:

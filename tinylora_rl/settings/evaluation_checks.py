@@ -13,10 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.evaluation.plan import WEIGHTS, Sampling
 from tinylora_rl.rewards import JUDGES
-from tinylora_rl.tasks import TEMPLATES, benchmarks
-
-EMBEDDED = "arithmetic"
-"""The embedded task's held-out rows, beside the benchmarks of `data`."""
+from tinylora_rl.tasks import TEMPLATES, task_names
 
 POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of policies are names of folders too."""
@@ -28,7 +25,7 @@ def check_evaluation(config: DictConfig) -> None:
     Raises:
         ConfigError: with key, value and mend.
     """
-    known = [*benchmarks.BENCHMARKS, EMBEDDED]
+    known = task_names("test")
     names = _list(config.benchmarks, "benchmarks")
     config.benchmarks = names
     for name in names:

@@ -16,8 +16,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.rewards import JUDGES, Gold, judge
-from tinylora_rl.tasks import write_parquet
+from tinylora_rl.rewards import JUDGES, judge
+from tinylora_rl.tasks import Row, ask, row_gold, write_parquet
 from tinylora_rl.tasks.prepare import Rows, load_datasets
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
@@ -80,15 +80,13 @@ def prepare_supervised(config: DictConfig, tokenizer: Any) -> Supervised:
     )
 
 
-def prompt_ids(config: DictConfig, tokenizer: Any, row: dict[str, Any]) -> list[int] | None:
+def prompt_ids(config: DictConfig, tokenizer: Any, row: Row) -> list[int] | None:
     """The row's prompt as verl's rollout builds it; None where it exceeds the task's length."""
-    token_ids = tokenizer.apply_chat_template(
-        row["prompt"], add_generation_prompt=True, return_dict=False, **_template_options(config)
-    )
-    return list(token_ids) if len(token_ids) <= config.data.max_prompt_length else None
+    token_ids = ask(row, tokenizer, _template_options(config))
+    return token_ids if len(token_ids) <= config.data.max_prompt_length else None
 
 
-def worked_answer(row: dict[str, Any], *, keep_calculator_marks: bool) -> str:
+def worked_answer(row: Row, *, keep_calculator_marks: bool) -> str:
     """The text that the row's data set gives as its solution."""
     answer = row["extra_info"]["answer"]
     return answer if keep_calculator_marks else CALCULATOR_MARK.sub("", answer)
@@ -109,21 +107,12 @@ def _right(config: DictConfig, rows: Rows) -> Rows:
     return [
         row
         for row in rows
-        if judge(reader, worked_answer(row, keep_calculator_marks=keep), _gold(row)).verdict
+        if judge(reader, worked_answer(row, keep_calculator_marks=keep), row_gold(row)).verdict
         == "right"
     ]
 
 
-def _gold(row: dict[str, Any]) -> Gold:
-    info = row["extra_info"]
-    return Gold(
-        answer=row["reward_model"]["ground_truth"],
-        tolerance=info["tolerance"],
-        unordered=info["unordered"],
-    )
-
-
-def _sequences(config: DictConfig, tokenizer: Any, rows: Iterable[dict[str, Any]]) -> Rows:
+def _sequences(config: DictConfig, tokenizer: Any, rows: Iterable[Row]) -> list[dict[str, Any]]:
     """The rows that fit, tokenised. What does not fit is left out: a cut answer has no end."""
     sequences = []
     for row in rows:

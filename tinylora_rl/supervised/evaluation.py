@@ -22,6 +22,7 @@ from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.supervised.data import prompt_ids
+from tinylora_rl.tasks import row_gold
 from tinylora_rl.tasks.prepare import Rows
 
 TRAINED = "sft"
@@ -169,16 +170,16 @@ def _questions(config: DictConfig, rows: Rows, tokenizer: Any) -> list[Question]
     questions = []
     for row in rows:
         token_ids = prompt_ids(config, tokenizer, row)
-        info = row["extra_info"]
+        gold = row_gold(row)
         if token_ids is not None:
             questions.append(
                 Question(
                     benchmark=row["data_source"],
-                    index=info["index"],
+                    index=row["extra_info"]["index"],
                     text=row["prompt"][-1]["content"],
-                    gold=row["reward_model"]["ground_truth"],
-                    tolerance=info["tolerance"],
-                    unordered=info["unordered"],
+                    gold=gold.answer,
+                    tolerance=gold.tolerance,
+                    unordered=gold.unordered,
                     prompt_token_ids=tuple(token_ids),
                 )
             )

@@ -1,69 +1,74 @@
-"""The evaluation sets of SimpleRL-Zoo's and TinyLoRA's tables, as rows of verl's format.
+"""The evaluation sets of SimpleRL-Zoo's and TinyLoRA's tables, each a task of one split.
 
 All but GSM8K come from the files that SimpleRL evaluates with, at a commit: one source, the very
 rows behind the published numbers. The digests were taken from these files.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from __future__ import annotations
 
-from tinylora_rl.tasks import gold, gsm8k
-from tinylora_rl.tasks.dataset import DataSet, Problem, Row, load_rows
-from tinylora_rl.tasks.errors import DataError
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import gold
+from tinylora_rl.tasks.published import DataSet, Example, PublishedTask
 from tinylora_rl.tasks.records import Record, WebFile
+from tinylora_rl.tasks.task import Split, register_task
 
 SIMPLERL_COMMIT = "cf1c7858bfc145a27aa733e75d930d34f0d318a6"
 _SIMPLERL = f"https://raw.githubusercontent.com/hkust-nlp/simpleRL-reason/{SIMPLERL_COMMIT}"
 
 
-def _math(record: Record) -> Problem:
+def _math(record: Record) -> Example:
     answer = record.text("answer")
-    return Problem(question=record.text("problem"), answer=answer, gold=answer)
+    return Example(question=record.text("problem"), worked=answer, gold=answer)
 
 
-def _minerva(record: Record) -> Problem:
+def _minerva(record: Record) -> Example:
     solution = record.text("solution")
-    return Problem(
+    return Example(
         question=record.text("problem"),
-        answer=solution,
+        worked=solution,
         gold=gold.last_boxed(solution, record.place),
     )
 
 
-def _olympiad(record: Record) -> Problem:
+def _olympiad(record: Record) -> Example:
     answers = record.value("final_answer")
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise DataError(
-            f"{record.place}: final_answer={answers!r} is not a list of texts; mend or drop it"
+        raise ConfigError(
+            f"{record.place}: final_answer={answers!r} is not a list of texts; fix or drop it"
         )
-    return Problem(
+    return Example(
         question=record.text("question"),
-        answer=", ".join(answers),
+        worked=", ".join(answers),
         gold=", ".join(gold.without_delimiters(answer) for answer in answers),
         tolerance=gold.tolerance(record.value("error"), record.place),
         unordered=bool(record.value("is_multiple_answer")),
-        unit=record.value("unit") or "",
     )
 
 
-def _amc(record: Record) -> Problem:
+def _amc(record: Record) -> Example:
     answer = record.value("answer")
     if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise DataError(f"{record.place}: answer={answer!r} is not a number; mend or drop that row")
-    return Problem(
-        question=record.text("question"), answer=str(answer), gold=gold.shortest_number(answer)
+        raise ConfigError(
+            f"{record.place}: answer={answer!r} is not a number; fix or drop that row"
+        )
+    return Example(
+        question=record.text("question"), worked=str(answer), gold=gold.shortest_number(answer)
     )
 
 
-def _delimited(record: Record) -> Problem:
+def _delimited(record: Record) -> Example:
     answer = record.text("answer")
-    return Problem(
-        question=record.text("question"), answer=answer, gold=gold.without_delimiters(answer)
+    return Example(
+        question=record.text("question"), worked=answer, gold=gold.without_delimiters(answer)
     )
 
 
 def _simplerl(
-    name: str, num_rows: int, digest: str, read: Callable[[Record], Problem]
+    name: str, num_rows: int, digest: str, read: Callable[[Record], Example]
 ) -> tuple[str, DataSet]:
     return name, DataSet(
         name=name,
@@ -80,7 +85,6 @@ def _simplerl(
 # The empty golds of gaokao2023en (2 rows) stay, and are never met: its scores are out of 385.
 BENCHMARKS: dict[str, DataSet] = dict(
     [
-        ("gsm8k", gsm8k.SPLITS["test"]),
         _simplerl(
             "math500",
             500,
@@ -121,24 +125,19 @@ BENCHMARKS: dict[str, DataSet] = dict(
 )
 
 
-def rows(
-    name: str,
-    path: str | Path | None = None,
-    template: str = "boxed",
-    *,
-    limit: int | None = None,
-    check: bool = True,
-) -> list[Row]:
-    """Return the rows of the benchmark `name`, in file order; the first `limit` if given.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(PublishedTask):
+    """Held-out rows alone.
 
-    With `path`, reads `<path>/<name>.jsonl` or `<path>/eval/<name>.jsonl` (GSM8K: `test.jsonl` or
-    `gsm8k/test.jsonl`) and nothing else; without, the web. `data_source` is the name, but GSM8K's
-    `openai/gsm8k`. `check` is `load_rows`'s.
-    Raises DataError for an unknown name or template and for data that is missing, malformed or,
-    with `check`, not the benchmark's.
+    `path` holds `NAME.jsonl` or `eval/NAME.jsonl`; None: SimpleRL's repository at its commit.
     """
-    if name not in BENCHMARKS:
-        raise DataError(
-            f"data.benchmark={name}: no such benchmark; choose from {', '.join(BENCHMARKS)}"
-        )
-    return load_rows(BENCHMARKS[name], path, template, check=check, limit=limit)
+
+    splits: ClassVar[tuple[Split, ...]] = ("test",)
+    usual_template: ClassVar[str] = "boxed"
+
+    def data_set(self, split: Split) -> DataSet:
+        return BENCHMARKS[self.name]
+
+
+for _name in BENCHMARKS:
+    register_task(type(_name, (Benchmark,), {"name": _name}))

@@ -2,25 +2,25 @@ r"""Gold answers as the published files state them: text -> what a judge compare
 
 import re
 
-from tinylora_rl.tasks.errors import DataError
+from tinylora_rl.errors import ConfigError
 
 _HASH = re.compile(r"#### (-?[0-9][0-9.,]*)\s*$")
 _DELIMITER = re.compile(r"(?<!\\)\$")
 
 
 def after_hashes(solution: str, place: str) -> str:
-    """Return the number of the last line `#### N`, commas removed."""
+    """Returns the number of the last line `#### N`, commas removed."""
     found = _HASH.search(solution)
     if found is None:
-        raise DataError(f"{place}: the answer does not end in '#### N'; mend or drop that row")
+        raise ConfigError(f"{place}: the answer does not end in '#### N'; fix or drop that row")
     return found[1].replace(",", "")
 
 
 def last_boxed(solution: str, place: str) -> str:
-    r"""Return the content of the last `\boxed{...}`, whose braces are balanced."""
+    r"""Returns the content of the last `\boxed{...}`, whose braces are balanced."""
     start = solution.rfind(r"\boxed{")
     if start < 0:
-        raise DataError(rf"{place}: no \boxed{{}} in the solution; mend or drop that row")
+        raise ConfigError(rf"{place}: no \boxed{{}} in the solution; fix or drop that row")
     start += len(r"\boxed{")
     depth = 1
     position = start
@@ -33,11 +33,11 @@ def last_boxed(solution: str, place: str) -> str:
         if depth == 0:
             return solution[start:position].strip()
         position += 1
-    raise DataError(rf"{place}: the last \boxed{{ is never closed; mend or drop that row")
+    raise ConfigError(rf"{place}: the last \boxed{{ is never closed; fix or drop that row")
 
 
 def without_delimiters(answer: str) -> str:
-    r"""Return LaTeX without the `$` around formulas; `\$`, the currency, stays.
+    r"""Returns LaTeX without the `$` around formulas; `\$`, the currency, stays.
 
     All of them, not the outer pair alone: `$x=0$ or $x=2$` would else come out unbalanced.
     """
@@ -45,12 +45,12 @@ def without_delimiters(answer: str) -> str:
 
 
 def shortest_number(value: float) -> str:
-    """Return 27.0 as "27" and 0.5 as "0.5"."""
+    """Returns 27.0 as "27" and 0.5 as "0.5"."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def tolerance(error: str | None, place: str) -> float | None:
-    """Return OlympiadBench's `error`, an absolute tolerance, or None where there is none.
+    """Returns OlympiadBench's `error`, an absolute tolerance, or None where there is none.
 
     Its own judge also takes one tolerance for each answer ("0.01,0.1"); none of the 675 rows has
     such a list (one row has "1e-1", the others nothing), so it is refused.
@@ -62,7 +62,7 @@ def tolerance(error: str | None, place: str) -> float | None:
     except (TypeError, ValueError):
         value = -1.0
     if not 0 < value < float("inf"):
-        raise DataError(
-            f"{place}: error={error!r} is not one positive number; mend or drop that row"
+        raise ConfigError(
+            f"{place}: error={error!r} is not one positive number; fix or drop that row"
         )
     return value

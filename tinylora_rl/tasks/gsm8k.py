@@ -1,20 +1,23 @@
 """GSM8K: grade school word problems (Cobbe et al., arXiv 2110.14168), to train and to test on."""
 
-from pathlib import Path
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
 
 from tinylora_rl.tasks import gold
-from tinylora_rl.tasks.dataset import DataSet, Problem, Row, load_rows
-from tinylora_rl.tasks.errors import DataError
+from tinylora_rl.tasks.published import DataSet, Example, PublishedTask
 from tinylora_rl.tasks.records import HubFiles, Record
+from tinylora_rl.tasks.task import MeanTokens, Split, register_task
 
 DATA_SOURCE = "openai/gsm8k"
 # The commit of the hub data set that public projects pin: taken from them, not checked on the hub.
 REVISION = "740312add88f781978c0658806c59bc2815b9866"
 
 
-def _read(record: Record) -> Problem:
-    question, answer = record.text("question"), record.text("answer")
-    return Problem(question=question, answer=answer, gold=gold.after_hashes(answer, record.place))
+def _read(record: Record) -> Example:
+    question, worked = record.text("question"), record.text("answer")
+    return Example(question=question, worked=worked, gold=gold.after_hashes(worked, record.place))
 
 
 def _split(split: str, num_rows: int, digest: str) -> DataSet:
@@ -40,20 +43,17 @@ SPLITS: dict[str, DataSet] = {
 }
 
 
-def rows(
-    split: str,
-    path: str | Path | None = None,
-    template: str = "gsm8k_hash",
-    *,
-    check: bool = True,
-) -> list[Row]:
-    """Return all rows of `split` ("train" 7,473 or "test" 1,319), in file order.
+@register_task
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gsm8k(PublishedTask):
+    """7,473 training and 1,319 test rows.
 
-    With `path`, reads `<path>/<split>.jsonl` or `<path>/gsm8k/<split>.jsonl` and nothing else;
-    without, the hub's data set at `REVISION`. `check` is `load_rows`'s.
-    Raises DataError for an unknown split or template and for data that is missing, malformed or,
-    with `check`, not GSM8K's.
+    `path` holds `SPLIT.jsonl` or `gsm8k/SPLIT.jsonl`; None: the hub's data set at `REVISION`.
     """
-    if split not in SPLITS:
-        raise DataError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
-    return load_rows(SPLITS[split], path, template, check=check)
+
+    name: ClassVar[str] = "gsm8k"
+    usual_template: ClassVar[str] = "gsm8k_hash"
+    mean_tokens: ClassVar[MeanTokens] = MeanTokens(prompt=110, response=300)
+
+    def data_set(self, split: Split) -> DataSet:
+        return SPLITS[split]

@@ -1,14 +1,19 @@
 """SimpleRL-Zoo's training splits of MATH and GSM8K (arXiv 2503.18892), by level of difficulty.
 
 `abel` and `qwen` name the prompts that SimpleRL wrote into the files. The prompts here are made
-from the question by a template, as everywhere.
+from the question by a template, as everywhere. The held-out rows are MATH500's.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from tinylora_rl.tasks.dataset import DataSet, Problem, Row, load_rows
-from tinylora_rl.tasks.errors import DataError
+import dataclasses
+from typing import ClassVar
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks.benchmarks import BENCHMARKS
+from tinylora_rl.tasks.published import DataSet, Example, PublishedTask
 from tinylora_rl.tasks.records import HubFiles, Record
+from tinylora_rl.tasks.task import MeanTokens, Split, register_task
 
 DATA_SOURCE = "hkust-nlp/SimpleRL-Zoo-Data"
 HARDEST = "simplelr_qwen_level3to5"
@@ -18,10 +23,10 @@ REVISION = "main"
 _NUM_ROWS = {HARDEST: 8_523}
 
 
-def _read(record: Record) -> Problem:
+def _read(record: Record) -> Example:
     question, judged = record.text("question"), record.value("reward_model")
     answer = Record(f"{record.place}: reward_model", judged).text("ground_truth")
-    return Problem(question=question, answer=answer, gold=answer)
+    return Example(question=question, worked=answer, gold=answer)
 
 
 def _split(split: str) -> DataSet:
@@ -45,23 +50,36 @@ SPLITS: dict[str, DataSet] = {
 }
 
 
-def rows(
-    split: str = HARDEST,
-    path: str | Path | None = None,
-    template: str = "boxed",
-    *,
-    check: bool = True,
-) -> list[Row]:
-    """Return the training rows of a split that have a gold answer, in file order.
+@register_task
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Math(PublishedTask):
+    """A training split of SimpleRL-Zoo that has gold answers, and MATH500 to test on.
 
-    With `path`, reads `<path>/<split>/train.parquet` or `train.jsonl` and nothing else; without,
-    the hub's file. The gold is `reward_model.ground_truth`, which SimpleRL trains against. Rows
-    where it is empty are left out, since no response could be right: a public reader of the data
-    set reports two among the problems of level 5. `extra_info.index` counts them all the same.
-    Raises DataError for an unknown split or template and for data that is missing, malformed or,
-    with `check`, not of the published number of rows (known for the hardest split alone, 8,523).
+    The gold is `reward_model.ground_truth`, which SimpleRL trains against. Rows where it is empty
+    are left out, since no response could be right: a public reader of the data set reports two
+    among the problems of level 5. With `check` the number of rows must be the published one, known
+    for the hardest split alone (8,523).
+
+    Attributes:
+        path: a folder with `SPLIT/train.parquet` or `SPLIT/train.jsonl`, and MATH500's file.
+        split: a key of `SPLITS`.
     """
-    if split not in SPLITS:
-        raise DataError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
-    loaded = load_rows(SPLITS[split], path, template, check=check)
-    return [row for row in loaded if row["reward_model"]["ground_truth"].strip()]
+
+    name: ClassVar[str] = "math"
+    usual_template: ClassVar[str] = "boxed"
+    mean_tokens: ClassVar[MeanTokens] = MeanTokens(prompt=120, response=700)
+
+    split: str = HARDEST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in SPLITS:
+            raise ConfigError(
+                f"data.split={self.split}: no such split; choose from {', '.join(SPLITS)}"
+            )
+
+    def data_set(self, split: Split) -> DataSet:
+        return SPLITS[self.split] if split == "train" else BENCHMARKS["math500"]
+
+    def keeps(self, example: Example) -> bool:
+        return bool(example.gold.strip())

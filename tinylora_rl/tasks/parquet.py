@@ -1,6 +1,6 @@
 """Rows on disk in the form verl's RLHFDataset reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tinylora_rl.atomic import write_bytes
-from tinylora_rl.tasks.errors import DataError
+from tinylora_rl.errors import ConfigError
 
 _NULLABLE = {"tolerance": pa.float64()}
 
 
-def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
+def write_parquet(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     """`path` holds exactly `rows`, or, after a crash, what it held before. Returns it as a Path.
 
     Nested values become lists and structs (a prompt is a list of {role, content}), which `datasets`
@@ -24,9 +24,9 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".parquet":
         # verl picks the reader by the name's ending.
-        raise DataError(f"{path}: the name must end in .parquet; rename the output file")
+        raise ConfigError(f"{path}: the name must end in .parquet; rename the output file")
     if not rows:
-        raise DataError(f"{path}: no rows to write; check the data set and its filters")
+        raise ConfigError(f"{path}: no rows to write; check the data set and its filters")
     inferred = pa.Table.from_pylist(list(rows)).schema
     table = pa.Table.from_pylist(list(rows), schema=pa.schema([_typed(f) for f in inferred]))
     file = pa.BufferOutputStream()

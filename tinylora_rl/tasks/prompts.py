@@ -14,9 +14,8 @@ Qwen2.5's chat template then adds its own.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinylora_rl.tasks.errors import DataError
-
-Message = dict[str, str]
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks.row import Message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +59,9 @@ TEMPLATES: dict[str, Template] = {
 
 
 def template_named(name: str) -> Template:
-    """Return the template of that name; DataError with the choices if there is none."""
+    """Returns the template of that name; ConfigError with the choices if there is none."""
     if name not in TEMPLATES:
-        raise DataError(
+        raise ConfigError(
             f"data.template={name}: no such template; choose from {', '.join(TEMPLATES)}"
         )
     return TEMPLATES[name]
-
-
-def usual_template(benchmark: str) -> str:
-    """The template that a benchmark is asked with unless another is chosen."""
-    return "gsm8k_hash" if benchmark == "gsm8k" else "boxed"

@@ -38,7 +38,7 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("benchmarks=gsm", "benchmarks=gsm: choose from gsm8k"),
+        ("benchmarks=gsm", "benchmarks=gsm: choose from aime24, amc23, arithmetic"),
         ("benchmarks=[]", "name one or more"),
         ("benchmarks=[gsm8k,gsm8k]", "each once"),
         ("data.rows=0", "data.rows=0: use a whole number of at least 1"),

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylora_rl.tasks import DataError, gold
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import gold
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_last_boxed(solution, boxed):
     [("it is 4", r"p: no \\boxed\{\} in"), (r"\boxed{\frac{1}{2}", r"p: .* never closed")],
 )
 def test_no_box(solution, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         gold.last_boxed(solution, "p")
 
 
@@ -64,5 +65,5 @@ def test_tolerance():
     assert gold.tolerance(None, "p") is None
     assert gold.tolerance("1e-1", "p") == 0.1
     for error in ("0.01,0.1", "", "-1", "0", "nan", "inf", []):
-        with pytest.raises(DataError, match=r"p: error=.* is not one positive number"):
+        with pytest.raises(ConfigError, match=r"p: error=.* is not one positive number"):
             gold.tolerance(error, "p")

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from tinylora_rl.tasks import TEMPLATES, DataError, gsm8k
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import TEMPLATES, gsm8k
+from tinylora_rl.tasks.gsm8k import Gsm8k
 
 RECORDS = [
     {
@@ -29,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_rows_have_verls_format(folder):
-    rows = gsm8k.rows("train", folder, check=False)
+    rows = Gsm8k(path=folder, check=False).rows("train")
     assert rows[0] == {
         "data_source": "openai/gsm8k",
         "prompt": TEMPLATES["gsm8k_hash"](RECORDS[0]["question"]),
@@ -41,7 +43,6 @@ def test_rows_have_verls_format(folder):
             **RECORDS[0],
             "tolerance": None,
             "unordered": False,
-            "unit": "",
         },
     }
     assert [row["reward_model"]["ground_truth"] for row in rows] == ["72", "1200", "-5"]
@@ -49,7 +50,7 @@ def test_rows_have_verls_format(folder):
 
 
 def test_split_and_template_are_taken(folder):
-    (row,) = gsm8k.rows("test", str(folder), "boxed", check=False)
+    (row,) = Gsm8k(path=str(folder), template="boxed", check=False).rows("test")
     assert row["prompt"] == TEMPLATES["boxed"](RECORDS[1]["question"])
     assert row["extra_info"]["split"] == "test"
 
@@ -63,14 +64,14 @@ def test_split_and_template_are_taken(folder):
         ),
         (b"\n \n", r"no rows in train\.jsonl"),
         (None, r"no train\.jsonl or gsm8k/train\.jsonl in it; point data\.path"),
-        (f"{GOOD}\n{{'a': 1}}".encode(), r"train\.jsonl line 2: not JSON .*; mend"),
-        (f"{GOOD}\n\n{GOOD[:-9]}".encode(), r"train\.jsonl line 3: not JSON .*; mend"),
-        (b'{"question": "\xff", "answer": "#### 1"}', r"line 1: not JSON .*; mend"),
-        (b'{"question": "q"}', r"line 1: no column 'answer' \(found: question\); mend"),
+        (f"{GOOD}\n{{'a': 1}}".encode(), r"train\.jsonl line 2: not JSON .*; fix"),
+        (f"{GOOD}\n\n{GOOD[:-9]}".encode(), r"train\.jsonl line 3: not JSON .*; fix"),
+        (b'{"question": "\xff", "answer": "#### 1"}', r"line 1: not JSON .*; fix"),
+        (b'{"question": "q"}', r"line 1: no column 'answer' \(found: question\); fix"),
         (b'{"answer": "#### 1"}', r"line 1: no column 'question' \(found: answer\)"),
         (b"[1, 2]", r"line 1: no column 'question' \(found: not an object\)"),
-        (b'{"question": "q", "answer": 72}', r"line 1: answer=72 is not text; mend"),
-        (b'{"question": "q", "answer": "72"}', r"line 1: the answer does not end in '#### N'; m"),
+        (b'{"question": "q", "answer": 72}', r"line 1: answer=72 is not text; fix"),
+        (b'{"question": "q", "answer": "72"}', r"line 1: the answer does not end in '#### N'; fix"),
         (b'{"question": "q", "answer": "#### 72 or so"}', r"does not end in '#### N'"),
         (b'{"question": "q", "answer": "#### "}', r"does not end in '#### N'"),
     ],
@@ -78,30 +79,34 @@ def test_split_and_template_are_taken(folder):
 def test_malformed_files(tmp_path, content, message):
     if content is not None:
         (tmp_path / "train.jsonl").write_bytes(content)
-    with pytest.raises(DataError, match=message) as error:
-        gsm8k.rows("train", tmp_path)
+    with pytest.raises(ConfigError, match=message) as error:
+        Gsm8k(path=tmp_path).rows("train")
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"data.path={tmp_path}: ")
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(DataError, match=r"data\.path=.*nowhere: no such folder; point data\.path"):
-        gsm8k.rows("train", tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"data\.split=dev: no such split; choose from train, test"):
-        gsm8k.rows("dev", tmp_path)
-    with pytest.raises(DataError, match=r"data\.template=x"):
-        gsm8k.rows("train", tmp_path, "x")
+    with pytest.raises(
+        ConfigError, match=r"data\.path=.*nowhere: no such folder; point data\.path"
+    ):
+        Gsm8k(path=tmp_path / "nowhere").rows("train")
+    with pytest.raises(
+        ConfigError, match=r"data\.split=dev: no such split; choose from train, test"
+    ):
+        Gsm8k(path=tmp_path).rows("dev")
+    with pytest.raises(ConfigError, match=r"data\.template=x"):
+        Gsm8k(path=tmp_path, template="x")
 
 
 def test_rows_that_are_not_gsm8ks_are_refused(folder):
-    with pytest.raises(DataError, match=r"found 3 rows.*are 7473 rows.*data\.check=false"):
-        gsm8k.rows("train", folder)
+    with pytest.raises(ConfigError, match=r"found 3 rows.*are 7473 rows.*data\.check=false"):
+        Gsm8k(path=folder).rows("train")
 
 
 def test_the_folder_may_hold_a_gsm8k_folder(folder, tmp_path):
     (tmp_path / "gsm8k").mkdir()
     (folder / "test.jsonl").rename(tmp_path / "gsm8k" / "test.jsonl")
-    assert len(gsm8k.rows("test", tmp_path, check=False)) == 1
+    assert len(Gsm8k(path=tmp_path, check=False).rows("test")) == 1
 
 
 def test_the_hub_is_asked_for_a_commit():
@@ -122,7 +127,7 @@ def test_importing_data_leaves_datasets_and_torch_alone():
 
 @pytest.mark.parametrize(("split", "num_rows"), [("train", 7_473), ("test", 1_319)])
 def test_real_rows(real_gsm8k, split, num_rows):
-    rows = gsm8k.rows(split, real_gsm8k)
-    assert rows == gsm8k.rows(split, real_gsm8k.parent)
+    rows = Gsm8k(path=real_gsm8k).rows(split)
+    assert rows == Gsm8k(path=real_gsm8k.parent).rows(split)
     assert len(rows) == num_rows
     assert all(row["reward_model"]["ground_truth"].lstrip("-").isdigit() for row in rows)

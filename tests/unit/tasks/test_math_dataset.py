@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from tinylora_rl.tasks import TEMPLATES, DataError, math_dataset, write_parquet
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import TEMPLATES, math_dataset, write_parquet
+from tinylora_rl.tasks.math_dataset import Math
 
 
 def record(question, gold):
@@ -29,7 +31,7 @@ def folder(request, tmp_path):
 
 
 def test_rows_with_a_gold_are_taken_with_our_prompt(folder):
-    rows = math_dataset.rows(path=folder, check=False)
+    rows = Math(path=folder, check=False).rows("train")
     assert [row["reward_model"]["ground_truth"] for row in rows] == ["2", r"\frac{1}{2}"]
     assert [row["extra_info"]["index"] for row in rows] == [0, 2]
     assert rows[1]["prompt"] == TEMPLATES["boxed"]("Half?")
@@ -38,8 +40,8 @@ def test_rows_with_a_gold_are_taken_with_our_prompt(folder):
 
 
 def test_the_number_of_rows_is_checked(folder):
-    with pytest.raises(DataError, match=r"found 3 rows.*published are 8523 rows, digest unknown"):
-        math_dataset.rows(path=folder)
+    with pytest.raises(ConfigError, match=r"found 3 rows.*published are 8523 rows, digest unknown"):
+        Math(path=folder).rows("train")
 
 
 def test_splits_are_the_hubs_folders(tmp_path):
@@ -52,15 +54,19 @@ def test_splits_are_the_hubs_folders(tmp_path):
         math_dataset.SPLITS[math_dataset.HARDEST].origin.data_files
         == f"{math_dataset.HARDEST}/train.parquet"
     )
-    with pytest.raises(DataError, match=r"data\.split=train: no such split; choose from simplelr_"):
-        math_dataset.rows("train", tmp_path)
-    with pytest.raises(DataError, match=r"no simplelr_qwen_level3to5/train\.parquet or .*jsonl in"):
-        math_dataset.rows(path=tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"data\.split=train: no such split; choose from simplelr_"
+    ):
+        Math(path=tmp_path, split="train")
+    with pytest.raises(
+        ConfigError, match=r"no simplelr_qwen_level3to5/train\.parquet or .*jsonl in"
+    ):
+        Math(path=tmp_path).rows("train")
 
 
 def test_a_gold_that_is_not_there(tmp_path):
     write_parquet([{"question": "q", "reward_model": {"style": "rule"}}], tmp_path / "a.parquet")
     (tmp_path / math_dataset.HARDEST).mkdir()
     (tmp_path / "a.parquet").rename(tmp_path / math_dataset.HARDEST / "train.parquet")
-    with pytest.raises(DataError, match="row 0: reward_model: no column 'ground_truth'"):
-        math_dataset.rows(path=tmp_path, check=False)
+    with pytest.raises(ConfigError, match="row 0: reward_model: no column 'ground_truth'"):
+        Math(path=tmp_path, check=False).rows("train")

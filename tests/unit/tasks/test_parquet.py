@@ -3,7 +3,8 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from tinylora_rl.tasks import DataError, write_parquet
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import write_parquet
 from tinylora_rl.tasks.prompts import TEMPLATES
 
 ROWS = [
@@ -63,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(DataError, match=r"must end in \.parquet"):
+    with pytest.raises(ConfigError, match=r"must end in \.parquet"):
         write_parquet(ROWS, tmp_path / "train.jsonl")
-    with pytest.raises(DataError, match="no rows to write"):
+    with pytest.raises(ConfigError, match="no rows to write"):
         write_parquet([], tmp_path / "train.parquet")

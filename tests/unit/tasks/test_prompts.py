@@ -1,7 +1,8 @@
 import pytest
 
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards.judges import JUDGES
-from tinylora_rl.tasks import TEMPLATES, DataError, template_named
+from tinylora_rl.tasks import TEMPLATES, template_named
 
 
 def test_gsm8k_hash_is_verls():
@@ -42,5 +43,5 @@ def test_every_template_has_a_judge_that_reads_its_format():
 
 def test_template_by_name():
     assert template_named("boxed") is TEMPLATES["boxed"]
-    with pytest.raises(DataError, match=r"data\.template=x: .*gsm8k_hash, boxed, natural"):
+    with pytest.raises(ConfigError, match=r"data\.template=x: .*gsm8k_hash, boxed, natural"):
         template_named("x")

@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 
-from tinylora_rl.tasks import DataError, write_parquet
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.tasks import write_parquet
 from tinylora_rl.tasks.records import HubFiles, Record, WebFile, read_file
 
 VALUES = [{"question": "1+1?", "answer": "2"}, {"question": "2+2?", "answer": "4"}]
@@ -43,7 +44,7 @@ def test_a_web_file_is_read_as_a_local_one(web, hub_cache, monkeypatch):
 def test_a_web_file_that_cannot_be_had(web, hub_cache, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     _, address = web
-    with pytest.raises(DataError, match=r"data\.path=null \(http.*not loaded.*point data\.path"):
+    with pytest.raises(ConfigError, match=r"data\.path=null \(http.*not loaded.*point data\.path"):
         WebFile(f"{address}/none.jsonl").records()
 
 
@@ -58,7 +59,7 @@ def test_hub_files_are_read_by_datasets(tmp_path, hub_cache):
 
 def test_hub_files_that_cannot_be_had(tmp_path, hub_cache):
     files = HubFiles(repo=str(tmp_path), data_files="none.parquet", revision="x", split="train")
-    with pytest.raises(DataError, match=r"data\.path=null \(.*revision x\): not loaded") as error:
+    with pytest.raises(ConfigError, match=r"data\.path=null \(.*revision x\): not loaded") as error:
         list(files.records())
     assert "\n" not in str(error.value)
 
@@ -67,7 +68,7 @@ def test_parquet_and_jsonl_hold_the_same_records(tmp_path):
     parquet = write_parquet(VALUES, tmp_path / "train.parquet")
     assert [record.values for record in read_file(parquet, "p")] == VALUES
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"p: not a parquet file .*; get it anew"):
+    with pytest.raises(ConfigError, match=r"p: not a parquet file .*; get it anew"):
         list(read_file(tmp_path / "broken.parquet", "p"))
 
 
@@ -75,7 +76,7 @@ def test_columns_are_asked_for():
     record = Record("line 1", {"a": "text", "b": 1})
     assert record.text("a") == "text"
     assert record.value("b") == 1
-    with pytest.raises(DataError, match="line 1: b=1 is not text"):
+    with pytest.raises(ConfigError, match="line 1: b=1 is not text"):
         record.text("b")
-    with pytest.raises(DataError, match=r"line 1: no column 'c' \(found: a, b\)"):
+    with pytest.raises(ConfigError, match=r"line 1: no column 'c' \(found: a, b\)"):
         record.value("c")

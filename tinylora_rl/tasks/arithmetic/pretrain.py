@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from tinylora_rl.tasks.arithmetic.probe import encode_prompt, probe
-from tinylora_rl.tasks.arithmetic.task import draw_completion, sample_problems, stream
+from tinylora_rl.tasks.arithmetic.problems import draw_completion, sample_problems, stream
 from tinylora_rl.tasks.arithmetic.tokenizer import train_tokenizer
 
 IGNORED = -100  # torch's ignore_index

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.task import Problem, final_answer, is_terse
+from tinylora_rl.tasks.arithmetic.problems import Problem, final_answer, is_terse
 
 MAX_NEW_TOKENS = 48  # the longest completion, three times "Hm" and all the work, has 38
 

@@ -13,7 +13,7 @@ import json
 from tokenizers import pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.task import sample_problems, terse_completion
+from tinylora_rl.tasks.arithmetic.problems import sample_problems, terse_completion
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, GenerationConfig, Qwen2ForCausalLM, Qwen
 
 from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
 from tinylora_rl.tasks.arithmetic.probe import probe
-from tinylora_rl.tasks.arithmetic.task import Problem
+from tinylora_rl.tasks.arithmetic.problems import Problem
 
 NUM_PROBLEMS = 256
 

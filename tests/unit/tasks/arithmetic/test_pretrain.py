@@ -17,7 +17,7 @@ from tinylora_rl.tasks.arithmetic.pretrain import (
     pretrain,
 )
 from tinylora_rl.tasks.arithmetic.probe import encode_prompt
-from tinylora_rl.tasks.arithmetic.task import is_terse
+from tinylora_rl.tasks.arithmetic.problems import is_terse
 
 SHORT = PretrainConfig(num_steps=3, warmup_steps=1, batch_size=4, num_probe_problems=4)
 

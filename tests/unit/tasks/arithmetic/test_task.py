@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from tinylora_rl.tasks.arithmetic import Problem, final_answer, rows, sample_problems
-from tinylora_rl.tasks.arithmetic.task import (
+from tinylora_rl.tasks.arithmetic.problems import (
     MAX_TERM,
     NUM_PROBLEMS,
     NUM_TERMS,

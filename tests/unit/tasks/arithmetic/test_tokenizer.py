@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, Qwen2Tokenizer
 
 from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
 from tinylora_rl.tasks.arithmetic.probe import encode_prompt
-from tinylora_rl.tasks.arithmetic.task import terse_completion
+from tinylora_rl.tasks.arithmetic.problems import terse_completion
 from tinylora_rl.tasks.arithmetic.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 

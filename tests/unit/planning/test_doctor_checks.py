@@ -13,9 +13,12 @@ from tinylora_rl.planning.devices import Gpu, check_answers, gpus_in
 from tinylora_rl.planning.finding import Verdict, exit_code, failed, outcome, passed, warned
 from tinylora_rl.planning.gpus import check_gpu_memory
 from tinylora_rl.planning.memory import GIB, Part, Phase
-from tinylora_rl.planning.sources import check_data_source, check_model_source
+from tinylora_rl.planning.sources import check_data_sources, check_model_source
 from tinylora_rl.planning.table import as_gib, finding_lines, verdict_line
 from tinylora_rl.planning.training import check_values
+from tinylora_rl.tasks import make_task
+
+GSM8K = {"gsm8k": make_task("gsm8k", {}).sources("train")}
 
 
 def test_a_wrong_configuration_outweighs_a_wrong_machine():
@@ -258,7 +261,7 @@ def test_a_gated_model_says_how_to_get_it(hub):
         found = check_model_source(config, None)
         assert found.verdict is Verdict.FAIL
         assert "accept its licence on the hub and set HF_TOKEN" in found.told
-        assert check_data_source(["gsm8k"], config.data)[0].verdict is Verdict.PASS
+        assert check_data_sources(GSM8K)[0].verdict is Verdict.PASS
 
 
 def test_a_hub_out_of_reach_is_said_in_time(monkeypatch):
@@ -271,7 +274,7 @@ def test_a_hub_out_of_reach_is_said_in_time(monkeypatch):
         found = check_model_source(config, None)
         assert found.verdict is Verdict.FAIL
         assert found.exit_code == 3
-        [rows] = check_data_source(["gsm8k"], config.data)
+        [rows] = check_data_sources(GSM8K)
     assert rows.verdict is Verdict.WARN
     assert rows.told.startswith("gsm8k from 127.0.0.1:9: not to be had now")
 

@@ -26,10 +26,11 @@ from tinylora_rl.sweeps.study import recipes_dir
 from tinylora_rl.training.preflight import check_config
 
 OF_A_DEFAULT = "sync_rounding"  # no study of the paper's
+SCRIPTS = {"in_one_file", "with_trl"}  # no study, but a file to read and run
 STUDIES = sorted(
     path.parent.name
     for path in recipes_dir().glob("*/README.md")
-    if path.parent.name != OF_A_DEFAULT
+    if path.parent.name not in {OF_A_DEFAULT, *SCRIPTS}
 )
 PAPERS_STUDIES = {
     "table2_math",

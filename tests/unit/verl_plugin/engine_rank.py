@@ -49,16 +49,20 @@ def build_engine(spec: dict):
         max_token_len_per_gpu=64,  # several micro-batches a rank
         infer_max_token_len_per_gpu=64,
     )
+    optimizer = {
+        "lr": 0.01,
+        # a rate that moves: a resume that forgets it shows
+        "lr_scheduler_type": "cosine",
+        "lr_warmup_steps": 2,
+        **spec.get("optimizer", {}),
+    }
     optimizer_config = FSDPOptimizerConfig(
-        lr=0.01,
         optimizer="Adam",
         weight_decay=0.0,
         clip_grad=1.0,
-        # a rate that moves: a resume that forgets it shows
-        lr_scheduler_type="cosine",
-        lr_warmup_steps=2,
         total_training_steps=10,
         zero_indexed_step=False,
+        **optimizer,
     )
     engine = TinyLoraEngine(model_config, engine_config, optimizer_config, CheckpointConfig())
     engine.initialize()

@@ -77,13 +77,13 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _dashboard(arguments: argparse.Namespace, runs: Sequence) -> str:
     from tinylora_rl.studies.records import setting
-    from tinylora_rl.studies.workspace import build_workspace, default_entity, save_workspace
+    from tinylora_rl.studies.wandb_server import save_dashboard
 
     stated = [setting(run.config, "trainer.project_name") for run in runs]
     project = arguments.project or next((name for name in stated if name), None)
     if project is None:
         raise ConfigError("--dashboard: no run names its W&B project; give --project")
-    return save_workspace(build_workspace(arguments.entity or default_entity(), project))
+    return save_dashboard(arguments.entity, project)
 
 
 def _seeds(value: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Evaluations in the layout of the paper's table 2: a row a policy, a column a benchmark."""
+"""Lays out evaluations like the paper's table 2: a row a policy, a column a benchmark."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tinylora_rl.studies.records import RunRecord
 def benchmark_tables(
     evaluations: Sequence[Evaluation], runs: Sequence[RunRecord] = ()
 ) -> Iterator[list[str]]:
-    """A Markdown section for each evaluation and decoding, the paper's rows below ours.
+    """Yields a Markdown section for each evaluation and decoding, the paper's rows below ours.
 
-    An evaluation names its adapters by digest: `runs` say how many numbers each of them is.
+    An evaluation names its adapters by digest; the sizes come from `runs`.
 
     The mean is ours over the columns shown. The paper's last column is its own mean, over six.
     """
-    sizes = {run.digest: run.trained.num_parameters for run in runs if run.digest} | {"": 0}
+    sizes = {run.digest: run.size.num_parameters for run in runs if run.digest} | {"": 0}
     for evaluation in evaluations:
         for decoding in ("greedy", "sampled"):
             scores = [score for score in evaluation.scores if score.decoding == decoding]

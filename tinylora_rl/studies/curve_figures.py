@@ -1,4 +1,4 @@
-"""Over steps: the paper's figure 5. Over learning rates: what the selection saw."""
+"""Draws metrics over the steps, the paper's figure 5, and accuracy over the learning rates."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from tinylora_rl.studies.curves import mean_series
 from tinylora_rl.studies.study import Result, Study
-from tinylora_rl.studies.tables import count_text
-from tinylora_rl.studies.variants import Arm
 
 PANELS = (
     ("critic/score/mean", "training reward"),
@@ -19,8 +17,8 @@ PANELS = (
 
 
 def draw_training_curves(study: Study) -> Figure | None:
-    """Reward, length and mismatch of the GRPO results: thin a seed, thick their mean."""
-    results = [result for result in study.results if result.arm.method == "GRPO"]
+    """Draws reward, length and mismatch of the GRPO results: thin a seed, thick their mean."""
+    results = [result for result in study.results if result.variant.algorithm == "GRPO"]
     if not results:
         return None
     figure = Figure(figsize=(10.2, 3.3), layout="constrained")
@@ -32,7 +30,7 @@ def draw_training_curves(study: Study) -> Figure | None:
                 if points and len(result.runs) > 1:
                     axes.plot(*zip(*points, strict=True), color=colour, lw=0.7, alpha=0.45)
             if points := mean_series(result.runs, metric):
-                axes.plot(*zip(*points, strict=True), color=colour, label=_name(result.arm))
+                axes.plot(*zip(*points, strict=True), color=colour, label=result.variant.name)
         axes.set(xlabel="step", title=label)
         axes.margins(x=0.02)
         if metric == PANELS[0][0]:
@@ -45,7 +43,7 @@ def draw_training_curves(study: Study) -> Figure | None:
 
 
 def draw_learning_rates(study: Study) -> Figure | None:
-    """A small axes a size: every run as a point, means joined, the chosen rate ringed."""
+    """Draws a small axes a size: runs as points, means joined, a ring at the chosen rate."""
     results = [result for result in study.results if len(result.choice.means) > 1]
     if not results:
         return None
@@ -57,7 +55,7 @@ def draw_learning_rates(study: Study) -> Figure | None:
         axes.set_visible(False)
     for axes, result in zip(grid.flat, results, strict=False):
         _draw_rates(axes, result, study.held_out)
-        if (base := study.untrained.get(result.arm.model)) is not None:
+        if (base := study.untrained.get(result.variant.model)) is not None:
             axes.axhline(100 * base.value, color="#666666", ls="--", lw=1)
     for row in grid:
         row[0].set_ylabel("accuracy, %")
@@ -66,23 +64,19 @@ def draw_learning_rates(study: Study) -> Figure | None:
 
 
 def _draw_rates(axes: Axes, result: Result, held_out: str) -> None:
-    colour = "#1f5fbf" if result.arm.method == "GRPO" else "#d9660a"
-    for run in result.arm.runs:
-        accuracy = run.accuracies()[held_out][-1][1]
+    colour = "#1f5fbf" if result.variant.algorithm == "GRPO" else "#d9660a"
+    for run in result.variant.runs:
+        accuracy = run.last_accuracy(held_out)
         axes.plot(run.learning_rate or 0.0, 100 * accuracy, ".", color=colour, alpha=0.45)
     means = result.choice.means
     axes.plot(list(means), [100 * mean for mean in means.values()], color=colour, lw=1.4)
     chosen = result.choice.learning_rate
     axes.plot(chosen, 100 * means[chosen], "o", mfc="none", mec=colour, markersize=10)
     axes.set_xscale("log")
-    axes.set_title(_name(result.arm), fontsize=8)
+    axes.set_title(result.variant.name, fontsize=8)
     axes.tick_params(labelsize=7)
 
 
-def _name(arm: Arm) -> str:
-    return f"{arm.method} {count_text(arm.num_parameters)}: {arm.label}"
-
-
 def _colours(count: int) -> list[tuple[float, ...]]:
-    """From dark to light with the order; the lightest yellow is left out."""
+    """Returns colours from dark to light, without the lightest yellow."""
     return [colormaps["viridis"](0.85 * index / max(count - 1, 1)) for index in range(count)]

@@ -1,7 +1,7 @@
-"""What the metrics of a run say, in words. Each rule is a threshold with its reason.
+"""Diagnoses a run from its metrics. Each rule is a threshold with its reason.
 
 "Late" is the last third of the steps, "early" the first third: shorter windows are noise at the
-25 to 350 steps of a run, longer ones mix what the training did with what it started from.
+25 to 350 steps of a run, longer ones mix the start of the training with its result.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ HALF_SPACING = 2.0**-9
 |dW|/|W| below it is smaller than what storing the weights in bfloat16 did to them anyway."""
 
 SURVIVAL_LOST = 0.2
-"""Share of dW left after rounding: a tenth at |v| = 1e-3, four tenths at 3e-3 (`paper.SURVIVAL`).
-Below a fifth the sampler hears little of what the actor learns."""
+"""Share of dW left after rounding: a tenth at |v| = 1e-3, four tenths at 3e-3, in a
+3584 x 3584 matrix. Below a fifth little of what the actor learns reaches the sampler."""
 
 FLAT_ERRORS = 3.0
 """Standard errors between early and late reward below which a run counts as flat."""
@@ -53,46 +53,44 @@ TRUNCATED = 0.2  # shares of the responses
 FORMAT_GAP = 0.1
 """Points between strict and flexible extraction: with more, what is learned is largely format."""
 
-Severity = Literal["stop", "look", "good"]
+Severity = Literal["error", "warning", "good"]
+SEVERITIES = ("error", "warning", "good")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One sentence on one aspect, and one on what to do.
+class Diagnosis:
+    """One finding on one aspect, and its fix.
 
     Attributes:
-        severity: `stop` the run cannot teach what it should; `look` a person should; `good`.
+        severity: `error`: the run cannot learn; `warning`: look at it; `good`.
         rule: name of the rule, for tests and links.
     """
 
     rule: str
     severity: Severity
-    says: str
-    mend: str = ""
+    message: str
+    fix: str = ""
 
 
-def read_metrics_aloud(run: RunRecord) -> list[Reading]:
-    """What there is to say of `run`, the gravest first; one `good` reading where that is nothing.
+NOTHING_CONSPICUOUS = Diagnosis(rule="quiet", severity="good", message="Nothing conspicuous.")
 
-    Metrics that a run does not have are passed over, never guessed.
+
+def diagnose(run: RunRecord) -> list[Diagnosis]:
+    """Diagnoses `run`, most severe first; a single `good` one if no rule fires.
+
+    Rules whose metrics a run does not have are skipped.
     """
     if run.num_steps < MIN_STEPS:
-        return [
-            Reading(
-                rule="short",
-                severity="look",
-                says=f"{run.num_steps} steps: too few to read trends from.",
-            )
-        ]
-    found = [reading for rule in RULES for reading in rule(run)]
-    order = {"stop": 0, "look": 1, "good": 2}
-    if not any(reading.severity != "good" for reading in found):
-        found.append(Reading(rule="quiet", severity="good", says="Nothing conspicuous."))
-    return sorted(found, key=lambda reading: order[reading.severity])
+        message = f"{run.num_steps} steps: too few to read trends from."
+        return [Diagnosis(rule="short", severity="warning", message=message)]
+    found = [diagnosis for rule in RULES for diagnosis in rule(run)]
+    if not any(diagnosis.severity != "good" for diagnosis in found):
+        found.append(NOTHING_CONSPICUOUS)
+    return sorted(found, key=lambda diagnosis: SEVERITIES.index(diagnosis.severity))
 
 
-def _rate_too_small(run: RunRecord) -> Iterator[Reading]:
-    """Rule: the outcome is flat, and dW is either lost in rounding or below the grid's spacing."""
+def _rate_too_small(run: RunRecord) -> Iterator[Diagnosis]:
+    """Fires where the outcome is flat, and dW is lost in rounding or below the grid's spacing."""
     flat = _is_flat(run)
     delta = _late(run, "tinylora/relative_delta_norm")
     survival = _late(run, "sync/survival")
@@ -107,61 +105,61 @@ def _rate_too_small(run: RunRecord) -> Iterator[Reading]:
         if lost
         else f"below bfloat16's own half spacing of {HALF_SPACING:.1e}"
     )
-    yield Reading(
+    yield Diagnosis(
         rule="rate_too_small",
-        severity="stop",
-        says=(
+        severity="error",
+        message=(
             f"The learning rate is too small to move v: after {run.num_steps} steps at {rate:g} "
             f"|dW|/|W| is {delta:.1e}, {reason}, and the reward is flat. Adam moves each number by "
             f"at most about the rate a step, {rate * run.num_steps:.1e} in all."
         ),
-        mend="Raise the learning rate tenfold, or more, until |dW|/|W| passes 1e-2.",
+        fix="Raise the learning rate tenfold, or more, until |dW|/|W| passes 1e-2.",
     )
 
 
-def _collapse(run: RunRecord) -> Iterator[Reading]:
+def _collapse(run: RunRecord) -> Iterator[Diagnosis]:
     rewards = [value for _, value in run.series("critic/score/mean")]
     if len(rewards) < MIN_STEPS:
         return
     best = max(_mean(part) for part in _thirds(rewards))
     late = _mean(_thirds(rewards)[-1])
     if best > FLAT_FLOOR and late < COLLAPSED * best:
-        yield Reading(
+        yield Diagnosis(
             rule="collapse",
-            severity="stop",
-            says=f"The reward fell from {best:.2f} to {late:.2f} within the run.",
-            mend="Lower the learning rate.",
+            severity="error",
+            message=f"The reward fell from {best:.2f} to {late:.2f} within the run.",
+            fix="Lower the learning rate.",
         )
 
 
-def _no_spread(run: RunRecord) -> Iterator[Reading]:
+def _no_spread(run: RunRecord) -> Iterator[Diagnosis]:
     share, reward = _late(run, "group/zero_std_frac"), _late(run, "critic/score/mean")
     if share is None or share <= ZERO_SPREAD:
         return
     solved = reward is not None and reward > 0.5
-    yield Reading(
+    yield Diagnosis(
         rule="no_spread",
-        severity="good" if solved and reward is not None and reward > 0.9 else "look",
-        says=(
+        severity="good" if solved and reward is not None and reward > 0.9 else "warning",
+        message=(
             f"{share:.0%} of the groups have no spread: their samples all got one reward and give "
             "no gradient. " + ("The task is nearly solved." if solved else "The task is too hard.")
         ),
-        mend="" if solved else "Take easier prompts, or more samples of each.",
+        fix="" if solved else "Take easier prompts, or more samples of each.",
     )
 
 
-def _noise(run: RunRecord) -> Iterator[Reading]:
+def _noise(run: RunRecord) -> Iterator[Diagnosis]:
     ratio = _late(run, "signal/snr_mean")
     if ratio is not None and ratio < SNR_NOISE:
-        yield Reading(
+        yield Diagnosis(
             rule="noise",
-            severity="look",
-            says=f"The gradient is nearly all noise: signal to noise {ratio:.3f}.",
-            mend="Take more prompts a step, or a lower learning rate over more steps.",
+            severity="warning",
+            message=f"The gradient is nearly all noise: signal to noise {ratio:.3f}.",
+            fix="Take more prompts a step, or a lower learning rate over more steps.",
         )
 
 
-def _sampler_far(run: RunRecord) -> Iterator[Reading]:
+def _sampler_far(run: RunRecord) -> Iterator[Diagnosis]:
     difference = _late(run, "training/rollout_probs_diff_mean")
     correlation = _late(run, "training/rollout_actor_probs_pearson_corr")
     far = difference is not None and difference > PROBS_DIFF_FAR
@@ -169,52 +167,52 @@ def _sampler_far(run: RunRecord) -> Iterator[Reading]:
     if far or apart:
         facts = [f"mean difference {difference:.4f}"] if difference is not None else []
         facts += [f"correlation {correlation:.4f}"] if correlation is not None else []
-        yield Reading(
+        yield Diagnosis(
             rule="sampler_far",
-            severity="look",
-            says=(
+            severity="warning",
+            message=(
                 f"The sampler's probabilities are far from the actor's ({', '.join(facts)}; the "
                 f"paper shows differences up to {ROLLOUT_PROBS_DIFF[1]})."
             ),
-            mend="Sync in a finer dtype, or with stochastic rounding; keep the importance weights.",
+            fix="Sync in a finer dtype, or with stochastic rounding; keep the importance weights.",
         )
 
 
-def _drowned(run: RunRecord) -> Iterator[Reading]:
-    """Rule: on the canary, sampler and actor differ by more than training has moved the actor."""
+def _drowned(run: RunRecord) -> Iterator[Diagnosis]:
+    """Fires where sampler and actor differ by more than training has moved the actor."""
     to_actor = _late(run, "sync/canary_actor_diff")
     moved = _late(run, "sync/canary_policy_distance")
     if to_actor is not None and moved is not None and to_actor > moved > 0:
-        yield Reading(
+        yield Diagnosis(
             rule="drowned",
-            severity="look",
-            says=(
+            severity="warning",
+            message=(
                 f"On the canary the sampler is {to_actor:.1e} nats from the actor, which itself "
                 f"has come {moved:.1e} from the base model: rounding drowns what was learned."
             ),
-            mend="Sync in a finer dtype or as factors, or raise the learning rate.",
+            fix="Sync in a finer dtype or as factors, or raise the learning rate.",
         )
 
 
-def _graders(run: RunRecord) -> Iterator[Reading]:
-    for metric, limit, rule, says in (
+def _graders(run: RunRecord) -> Iterator[Diagnosis]:
+    for metric, limit, rule, finding in (
         ("reward/timeout_frac", TIMEOUTS, "timeouts", "of the responses timed out in grading."),
         ("reward/no_answer_frac", NO_ANSWER, "no_answer", "of the responses hold no answer."),
         ("response_length/clip_ratio", TRUNCATED, "truncated", "of the responses were cut short."),
     ):
         share = _late(run, metric)
         if share is not None and share > limit:
-            yield Reading(rule=rule, severity="look", says=f"{share:.0%} {says}")
+            yield Diagnosis(rule=rule, severity="warning", message=f"{share:.0%} {finding}")
     gap = _late(run, "reward/strict_minus_flexible")
     if gap is not None and gap < -FORMAT_GAP:
-        yield Reading(
+        yield Diagnosis(
             rule="format",
-            severity="look",
-            says=f"Strict extraction finds {-100 * gap:.0f} points less than flexible: format.",
+            severity="warning",
+            message=f"Strict extraction finds {-100 * gap:.0f} points less than flexible: format.",
         )
 
 
-RULES: tuple[Callable[[RunRecord], Iterator[Reading]], ...] = (
+RULES: tuple[Callable[[RunRecord], Iterator[Diagnosis]], ...] = (
     _rate_too_small,
     _drowned,
     _collapse,
@@ -226,7 +224,7 @@ RULES: tuple[Callable[[RunRecord], Iterator[Reading]], ...] = (
 
 
 def _is_flat(run: RunRecord) -> bool:
-    """Whether early and late reward (or, in SFT, loss) differ by no more than noise."""
+    """Returns True where early and late reward (in SFT: loss) differ by no more than noise."""
     rewards = [value for _, value in run.series("critic/score/mean")]
     if not rewards:
         losses = [value for _, value in run.series("train/loss")]
@@ -249,7 +247,7 @@ def _samples_per_step(run: RunRecord) -> int:
 
 
 def _late(run: RunRecord, metric: str) -> float | None:
-    """Mean over the last third of where it was logged; None where it never was."""
+    """Returns the mean over the last third of the logged values; None without any."""
     values = [value for _, value in run.series(metric)]
     return _mean(_thirds(values)[-1]) if values else None
 

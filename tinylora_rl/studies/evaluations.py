@@ -1,4 +1,4 @@
-"""Evaluation directories, as `python -m tinylora_rl.evaluate` writes them, read back."""
+"""Reads evaluation directories, as `python -m tinylora_rl.evaluate` writes them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Evaluation:
 
 
 def is_evaluation(directory: Path) -> bool:
-    """Whether a finished evaluation is in `directory`."""
+    """Returns True where `directory` has a finished evaluation."""
     return (directory / RESULTS).is_file() and (directory / PLAN).is_file()
 
 
 def read_evaluation(directory: Path, name: str | None = None) -> Evaluation:
-    """The results in `directory`.
+    """Reads the results in `directory`.
 
     Raises:
         ConfigError: `results.json` is not what an evaluation writes.

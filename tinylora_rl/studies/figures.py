@@ -1,12 +1,12 @@
-"""The paper's figures from a study: `NAME.png` and `NAME.svg` of each that the runs give.
+"""Writes the paper's figures from a study: `NAME.png` and `NAME.svg` of each that the runs give.
 
 | name | the paper's figure | drawn when |
 |---|---|---|
 | `size_sweep` | 1, 2 and 4: accuracy over trained numbers | always |
-| `learning_rates` | none: what the selection saw | some size has two rates |
+| `learning_rates` | none: accuracy over the rates tried | some size has two rates |
 | `training_curves` | 5: reward, length, difference of probabilities | there are GRPO runs |
-| `rank` | 7 | arms differ in r alone |
-| `tying` | 8 | arms differ in n_tie alone |
+| `rank` | 7 | variants differ in r alone |
+| `tying` | 8 | variants differ in n_tie alone |
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
 
 
 def write_figures(study: Study, directory: Path) -> list[Path]:
-    """The PNG and SVG files of every figure that `study` gives are in `directory`."""
+    """Writes every figure that `study` gives to `directory`, as PNG and SVG."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in FIGURES.items():

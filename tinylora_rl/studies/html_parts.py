@@ -1,4 +1,4 @@
-"""What the pages are put together from. Every text that comes from a run is escaped here."""
+"""Renders the parts of the pages. Every text that comes from a run is escaped here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-from tinylora_rl.studies.diagnostics import Reading, Severity
+from tinylora_rl.studies.diagnostics import Diagnosis, Severity
 from tinylora_rl.studies.svg import NUM_COLOURS, Chart, draw
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-ICONS: dict[Severity, str] = {"stop": "&#9632;", "look": "&#9650;", "good": "&#10003;"}
+ICONS: dict[Severity, str] = {"error": "&#9632;", "warning": "&#9650;", "good": "&#10003;"}
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """A whole page: its style inside, and a policy that forbids anything from elsewhere."""
+    """Renders a page: its style inside, and a policy that forbids anything from elsewhere."""
     style = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -28,7 +28,7 @@ def document(title: str, body: Iterable[str]) -> str:
 
 
 def text(value: object) -> str:
-    """`value` as text between tags or within a quoted attribute."""
+    """Escapes `value` for use between tags or within a quoted attribute."""
     return html.escape(str(value), quote=True)
 
 
@@ -36,17 +36,17 @@ def link(address: str, label: str) -> str:
     return f'<a href="{text(address)}">{text(label)}</a>'
 
 
-def panel(title: str, says: str, chart: Chart, *, unit: str = "", legend: str = "") -> str:
-    """One chart with its heading, sentence and legend."""
+def panel(title: str, caption: str, chart: Chart, *, unit: str = "", legend: str = "") -> str:
+    """Renders one chart with its heading, sentence and legend."""
     shown_unit = f' <span class="unit">{text(unit)}</span>' if unit else ""
     return (
-        f"<figure><h3>{text(title)}{shown_unit}</h3><figcaption>{text(says)}</figcaption>"
+        f"<figure><h3>{text(title)}{shown_unit}</h3><figcaption>{text(caption)}</figcaption>"
         f"{draw(chart)}{legend}</figure>"
     )
 
 
 def colour_legend(labels: Iterable[tuple[str, int]], *, rings: Iterable[str] = ()) -> str:
-    """A list of (label, colour); below it what is drawn as rings."""
+    """Renders a list of (label, colour), then the labels of marks drawn as rings."""
     entries = [
         f'<li class="s{colour % NUM_COLOURS}"><span>{text(label)}</span></li>'
         for label, colour in labels
@@ -55,17 +55,17 @@ def colour_legend(labels: Iterable[tuple[str, int]], *, rings: Iterable[str] = (
     return f'<ul class="legend">{"".join(entries)}</ul>' if entries else ""
 
 
-def readings_list(entries: Iterable[tuple[str, Reading]]) -> str:
-    """(whom it is about, reading) as a list; grave ones look so, and say so by a sign too."""
+def diagnoses_list(entries: Iterable[tuple[str, Diagnosis]]) -> str:
+    """Renders (subject, diagnosis) as a list; a sign repeats the severity that the colour shows."""
     items = []
-    for who, reading in entries:
-        about = f"<b>{text(who)}</b> " if who else ""
-        mend = f' <span class="soft">{text(reading.mend)}</span>' if reading.mend else ""
+    for subject, found in entries:
+        about = f"<b>{text(subject)}</b> " if subject else ""
+        fix = f' <span class="soft">{text(found.fix)}</span>' if found.fix else ""
         items.append(
-            f'<li class="{reading.severity}" data-rule="{reading.rule}">{ICONS[reading.severity]} '
-            f"<span>{about}{text(reading.says)}{mend}</span></li>"
+            f'<li class="{found.severity}" data-rule="{found.rule}">{ICONS[found.severity]} '
+            f"<span>{about}{text(found.message)}{fix}</span></li>"
         )
-    return f'<ul class="readings">{"".join(items)}</ul>'
+    return f'<ul class="diagnoses">{"".join(items)}</ul>'
 
 
 def badge(severity: Severity, label: str) -> str:
@@ -73,13 +73,13 @@ def badge(severity: Severity, label: str) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-    """Names and values, as many columns as fit."""
+    """Renders names and values, in as many columns as fit."""
     entries = (f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in pairs if v != "")
     return f'<dl class="facts">{"".join(entries)}</dl>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Cells are HTML already; `right` are columns of numbers. A wide table scrolls in itself."""
+    """Renders rows of HTML cells; `right` are columns of numbers. Wide tables scroll."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(

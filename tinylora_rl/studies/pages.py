@@ -1,4 +1,4 @@
-"""`page.html` and a page a run in `run_pages/`: for a browser, without server or account."""
+"""Writes `page.html` and a page a run in `run_pages/`: for a browser, without server or account."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN_PAGES = "run_pages"
 
 
 def write_pages(study: Study, directory: Path) -> Path:
-    """The pages of `study` are in `directory`.
+    """Writes the pages of `study` to `directory`.
 
     Returns:
         The page to open first.
@@ -30,7 +30,7 @@ def write_pages(study: Study, directory: Path) -> Path:
 
 
 def _addresses(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """{name of a run: address relative to the study's page}; distinct, safe on any file system."""
+    """Returns {run: address relative to the study's page}; distinct, safe on any file system."""
     found: dict[str, str] = {}
     for run in runs:
         kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in run.name)

@@ -1,14 +1,13 @@
-"""The numbers of arXiv 2602.04118v1 that ours are put beside, each with how it is known.
+"""Holds the numbers of arXiv 2602.04118v1 that ours are compared with, each with its origin.
 
 | mark | meaning |
 |---|---|
 | `stated` | printed in the paper |
 | `read off` | from a figure, by eye: good to about half a point |
-| `inferred` | follows from what is printed |
 | `others` | other people's public runs |
 
-Where the paper's "untrained" and "full" rows of table 2 come from: SimpleRL-Zoo; its 7B row is the
-base model, not Instruct. Compare ours with an untrained model measured in the same harness.
+The paper takes the "untrained" and "full" rows of table 2 from SimpleRL-Zoo; its 7B row is the base
+model, not Instruct. Compare ours with an untrained model measured in the same harness.
 """
 
 from __future__ import annotations
@@ -17,13 +16,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Mark = Literal["stated", "read off", "inferred", "others"]
+Settings = tuple[tuple[str, str | int], ...]
+Mark = Literal["stated", "read off", "others"]
 
-INSTRUCT_3B, INSTRUCT_7B, MATH_7B = (
-    "Qwen2.5-3B-Instruct",
-    "Qwen2.5-7B-Instruct",
-    "Qwen2.5-Math-7B",
-)
+INSTRUCT_3B, INSTRUCT_7B = "Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"
+MATH_7B = "Qwen2.5-Math-7B"
 BENCHMARKS = ("gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "mean")
 
 
@@ -32,20 +29,20 @@ class PaperPoint:
     """One accuracy of the paper, in 0..1.
 
     Attributes:
-        kind: as `trained.Kind`, or `untrained`.
-        num_parameters: 0 untrained; None full fine-tuning, or not told.
-        settings: u, n_tie, r, tie_mode, v_dtype, judge, where the source tells them.
+        kind: as `size.Kind`, or `untrained`.
+        num_parameters: 0 untrained; None full fine-tuning, or not stated.
+        settings: u, n_tie, r, tie_mode, v_dtype, judge, where the source states them.
     """
 
     source: str
     mark: Mark
     model: str
-    method: Literal["GRPO", "SFT"]
+    algorithm: Literal["GRPO", "SFT"]
     kind: Literal["untrained", "tinylora", "lora", "full"]
     num_parameters: int | None
     benchmark: str
     accuracy: float
-    settings: tuple[tuple[str, str | int], ...] = ()
+    settings: Settings = ()
 
 
 # Table 2: per cent on BENCHMARKS; None is full fine-tuning, 0 the untrained model.
@@ -114,45 +111,64 @@ FIGURE_8 = {1: 0.789, 8: 0.735, 64: 0.618, 512: 0.589}  # n_tie: 3B, u=1
 LEARNING_RATES = (1e-7, 5e-7, 1e-6, 5e-6, 1e-5, 1e-4, 2e-4)
 NUM_SEEDS = 3
 ROLLOUT_PROBS_DIFF = (0.0021, 0.0031)  # figure 5, from step 0 on
-# Share of dW that survives rounding to bfloat16, by |v|; a 3584 x 3584 matrix.
-SURVIVAL = {1e-4: 0.01, 1e-3: 0.13, 3e-3: 0.39, 1e-2: 0.88, 3e-2: 0.99}
 
-LORA_R1 = {
-    "Qwen2.5-0.5B": 549_888,
-    "Qwen2.5-1.5B": 1_154_048,
-    "Qwen2.5-3B": 1_870_848,
-    "Qwen2.5-7B": 2_523_136,
-    "Llama-3.2-3B": 1_519_616,
-    "Llama-3.1-8B": 2_621_440,
-    "Qwen3-8B": 2_727_936,
-}
 PAPERS_ADAPTER: dict[str, str | int] = {"r": 2, "tie_mode": "tiled", "v_dtype": "float32"}
 COUNT_TOLERANCE = 0.02  # figures name sizes to two or three digits
 
 
-def all_points() -> tuple[PaperPoint, ...]:
-    """Every accuracy above, and those of other people's runs."""
-    return (*_table_2(), *_figures_1_and_2(), *_figure_4(), *_figures_7_and_8(), *_others())
+def all_points() -> list[PaperPoint]:
+    """Returns every accuracy above, and those of other people's runs."""
+    points = []
+    for model, rows in TABLE_2.items():
+        for count, row in rows.items():
+            u_tie = TABLE_2_SIZES[NUM_MODULES[model]].get(count or 0)
+            settings: Settings = (("u", u_tie[0]), ("n_tie", u_tie[1])) if u_tie else ()
+            for benchmark, value in zip(BENCHMARKS, row, strict=True):
+                points += _curve(
+                    "table 2", {count: value / 100}, settings,
+                    mark="stated", model=model, benchmark=benchmark,
+                )  # fmt: skip
+    points += _curve("figure 1", FIGURE_1, model=INSTRUCT_7B)
+    points += _curve("figure 1", FIGURE_1_LORA, model=INSTRUCT_7B, kind="lora")
+    points += _curve("figure 2", FIGURE_2, model=INSTRUCT_7B, algorithm="SFT")
+    points += _curve("figure 2", FIGURE_2_LORA, model=INSTRUCT_7B, algorithm="SFT", kind="lora")
+    for (tie_mode, v_dtype), curve in FIGURE_4.items():
+        points += _curve("figure 4", curve, (("tie_mode", tie_mode), ("v_dtype", v_dtype)))
+    for r, accuracy in FIGURE_7.items():
+        points += _curve("figure 7", {None: accuracy}, (("u", 1), ("r", r)), kind="tinylora")
+    for n_tie, accuracy in FIGURE_8.items():
+        count = -(-NUM_MODULES[INSTRUCT_3B] // n_tie)
+        points += _curve("figure 8", {count: accuracy}, (("u", 1), ("n_tie", n_tie)))
+    # Untrained models under two extractors, and 13 numbers shared by all modules, 3 seeds.
+    for model, count, accuracy, settings in (
+        (INSTRUCT_7B, 0, 0.756, (("judge", "strict"),)),
+        (INSTRUCT_7B, 0, 0.897, (("judge", "flexible"),)),
+        (INSTRUCT_3B, 0, 0.696, (("judge", "strict"),)),
+        (INSTRUCT_3B, 0, 0.854, (("judge", "flexible"),)),
+        (INSTRUCT_7B, 13, 0.909, (("u", 13), ("n_tie", "all"), ("judge", "flexible"))),
+    ):
+        points += _curve("public runs", {count: accuracy}, settings, mark="others", model=model)
+    return points
 
 
-def papers_numbers(
+def matching_points(
     *,
     model: str,
     benchmark: str,
-    method: str,
+    algorithm: str,
     kind: str,
     num_parameters: int | None,
     adapter: Mapping[str, Any],
 ) -> tuple[PaperPoint, ...]:
-    """The paper's points of one row of ours: of the same model, benchmark, method and size, and
-    where the source tells them of the same r, tie mode and dtype of v.
+    """Returns the paper's points of the same model, benchmark, algorithm and size, and of the same
+    r, tie mode and dtype of v where the source states them.
     """
     wanted = "tinylora" if kind == "lora_xs" else kind
     return tuple(
         point
         for point in all_points()
-        if (point.model, point.benchmark, point.method, point.kind)
-        == (model, benchmark, method, wanted)
+        if (point.model, point.benchmark, point.algorithm, point.kind)
+        == (model, benchmark, algorithm, wanted)
         and point.mark != "others"
         and (kind == "full" or _same_count(point.num_parameters, num_parameters))
         and all(
@@ -169,112 +185,29 @@ def _same_count(papers: int | None, ours: int | None) -> bool:
     return abs(papers - ours) <= COUNT_TOLERANCE * papers
 
 
-def _table_2() -> list[PaperPoint]:
-    points = []
-    for model, rows in TABLE_2.items():
-        sizes = TABLE_2_SIZES[NUM_MODULES[model]]
-        for count, row in rows.items():
-            u_tie = sizes.get(count) if count is not None else None
-            points += [
-                PaperPoint(
-                    source="table 2",
-                    mark="stated",
-                    model=model,
-                    method="GRPO",
-                    kind=_kind(count),
-                    num_parameters=count,
-                    benchmark=benchmark,
-                    accuracy=value / 100,
-                    settings=(("u", u_tie[0]), ("n_tie", u_tie[1])) if u_tie else (),
-                )
-                for benchmark, value in zip(BENCHMARKS, row, strict=True)
-            ]
-    return points
-
-
-def _figures_1_and_2() -> list[PaperPoint]:
-    curves: list[tuple[str, Literal["GRPO", "SFT"], dict, bool]] = [
-        ("figure 1", "GRPO", FIGURE_1, False),
-        ("figure 1", "GRPO", FIGURE_1_LORA, True),
-        ("figure 2", "SFT", FIGURE_2, False),
-        ("figure 2", "SFT", FIGURE_2_LORA, True),
-    ]
+def _curve(
+    source: str,
+    accuracies: Mapping[int | None, float] | Mapping[int, float],
+    settings: Settings = (),
+    *,
+    mark: Mark = "read off",
+    model: str = INSTRUCT_3B,
+    algorithm: Literal["GRPO", "SFT"] = "GRPO",
+    kind: Literal["tinylora", "lora"] | None = None,
+    benchmark: str = "gsm8k",
+) -> list[PaperPoint]:
+    """Returns {number of parameters: accuracy} as points; None is full fine-tuning, 0 untrained."""
     return [
         PaperPoint(
             source=source,
-            mark="read off",
-            model=INSTRUCT_7B,
-            method=method,
-            kind="lora" if is_lora else _kind(count),
-            num_parameters=count,
-            benchmark="gsm8k",
-            accuracy=accuracy,
-        )
-        for source, method, curve, is_lora in curves
-        for count, accuracy in curve.items()
-    ]
-
-
-def _figure_4() -> list[PaperPoint]:
-    return [
-        _of_3b("figure 4", count, accuracy, (("tie_mode", tie_mode), ("v_dtype", v_dtype)))
-        for (tie_mode, v_dtype), curve in FIGURE_4.items()
-        for count, accuracy in curve.items()
-    ]
-
-
-def _figures_7_and_8() -> list[PaperPoint]:
-    modules = NUM_MODULES[INSTRUCT_3B]
-    by_rank = [
-        _of_3b("figure 7", None, accuracy, (("u", 1), ("r", r))) for r, accuracy in FIGURE_7.items()
-    ]
-    by_tie = [
-        _of_3b("figure 8", -(-modules // n_tie), accuracy, (("u", 1), ("n_tie", n_tie)))
-        for n_tie, accuracy in FIGURE_8.items()
-    ]
-    return by_rank + by_tie
-
-
-def _of_3b(
-    source: str, count: int | None, accuracy: float, settings: tuple[tuple[str, str | int], ...]
-) -> PaperPoint:
-    return PaperPoint(
-        source=source,
-        mark="read off",
-        model=INSTRUCT_3B,
-        method="GRPO",
-        kind="tinylora",
-        num_parameters=count,
-        benchmark="gsm8k",
-        accuracy=accuracy,
-        settings=settings,
-    )
-
-
-def _others() -> list[PaperPoint]:
-    """Untrained models under two extractors, and 13 numbers shared by all modules, 3 seeds."""
-    found: list[tuple[str, int, float, tuple[tuple[str, str | int], ...]]] = [
-        (INSTRUCT_7B, 0, 0.756, (("judge", "strict"),)),
-        (INSTRUCT_7B, 0, 0.897, (("judge", "flexible"),)),
-        (INSTRUCT_3B, 0, 0.696, (("judge", "strict"),)),
-        (INSTRUCT_3B, 0, 0.854, (("judge", "flexible"),)),
-        (INSTRUCT_7B, 13, 0.909, (("u", 13), ("n_tie", "all"), ("judge", "flexible"))),
-    ]
-    return [
-        PaperPoint(
-            source="public runs",
-            mark="others",
+            mark=mark,
             model=model,
-            method="GRPO",
-            kind=_kind(count),
+            algorithm=algorithm,
+            kind=kind or ("full" if count is None else "tinylora" if count else "untrained"),
             num_parameters=count,
-            benchmark="gsm8k",
+            benchmark=benchmark,
             accuracy=accuracy,
             settings=settings,
         )
-        for model, count, accuracy, settings in found
+        for count, accuracy in accuracies.items()
     ]
-
-
-def _kind(count: int | None) -> Literal["untrained", "tinylora", "full"]:
-    return "full" if count is None else "tinylora" if count else "untrained"

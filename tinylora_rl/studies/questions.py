@@ -1,4 +1,4 @@
-"""How many questions a held-out accuracy was measured on: what an interval rests on."""
+"""Counts the questions behind a held-out accuracy, for its interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinylora_rl.runs.metric_names import held_out
 
 
 def count_questions(run: RunDirectory) -> dict[str, int]:
-    """{name as `held_out` has it: questions}; empty where the run kept nothing to count.
+    """Returns {name as `held_out` has it: questions}; empty where the run kept nothing to count.
 
     `train` keeps the rows that it validates on, each decoding under a data source of its own; `sft`
     the graded responses.
@@ -42,6 +42,6 @@ def _of_rows(path: Path) -> Counter[str]:
 
 
 def _by_name(counts: Mapping[str, int]) -> dict[str, int]:
-    # The names are those of the metrics that these sources have.
+    # held_out knows how the metrics of these sources are named
     row = {f"val-core/{source}/acc/mean@1": count for source, count in counts.items()}
     return {name: int(count) for name, count in held_out(row).items()}

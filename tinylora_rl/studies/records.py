@@ -1,7 +1,7 @@
-"""A run as a study sees it: what was trained, on what, how it went. Read-only.
+"""Reads a training run for a study: its configuration, its metrics, how it ended. Read-only.
 
-A record comes from a run directory (`read_run`) or from Weights & Biases (`wandb_file`,
-`wandb_api`); what follows does not ask which.
+A record comes from a run directory (`read_run`) or from Weights & Biases (`wandb_server`); the rest
+of the package does not ask which.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
+from tinylora_rl.artifact.manifest import MANIFEST, read_manifest
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.directory import RunDirectory, read_metrics
 from tinylora_rl.runs.metric_names import held_out
 from tinylora_rl.runs.status import STATUS_FILE, is_active, read_status
 from tinylora_rl.studies.questions import count_questions
-from tinylora_rl.studies.trained import Trained, trained_numbers
+from tinylora_rl.studies.size import Size, size_of
 
 State = Literal["finished", "running", "stopped", "failed", "unknown"]
 
@@ -34,11 +33,11 @@ class RunRecord:
     """One training run.
 
     Attributes:
-        name: of the run among those of a report.
-        source: the directory, file or W&B address it was read from.
+        name: unique within a report.
+        source: the directory or W&B address that it was read from.
         config: as the run resolved it, plain values.
         metrics: one dictionary a step, in order, each with `step`.
-        num_items: {held-out name as `held_out` has it: questions}; without a name that is unknown.
+        num_items: {held-out name: number of questions}, as far as known.
         digest: of the adapter in the directory; "" where there is none.
     """
 
@@ -47,18 +46,19 @@ class RunRecord:
     config: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     state: State
-    trained: Trained
+    size: Size
     num_items: Mapping[str, int] = dataclasses.field(default_factory=dict)
     digest: str = ""
 
     @property
     def verb(self) -> str:
         """`train` for GRPO, `sft` for supervised fine-tuning."""
-        return verb_of(self.config)
+        verb = self.config.get("verb")
+        return str(verb or ("train" if "actor_rollout_ref" in self.config else "sft"))
 
     @property
     def task(self) -> str:
-        """What the accuracies measure: data set and, where one is named, its judge."""
+        """The task of the accuracies: data set and, where one is named, its judge."""
         judge = setting(self.config, "task.judge")
         return f"{setting(self.config, 'data.name')}" + (f" ({judge})" if judge else "")
 
@@ -81,7 +81,7 @@ class RunRecord:
 
     @property
     def seed(self) -> str:
-        """The run's `seed`; without that key what seeds there are: of the data, of P."""
+        """The run's `seed`; without that key the seeds of the data and of P."""
         found = [setting(self.config, key) for key in SEED_KEYS]
         if found[0] is not None:
             return str(found[0])
@@ -92,7 +92,7 @@ class RunRecord:
         return max((row["step"] for row in self.metrics), default=0)
 
     def series(self, metric: str) -> list[tuple[int, float]]:
-        """(step, value) wherever `metric` was logged and is a number."""
+        """Returns (step, value) wherever `metric` was logged and is a number."""
         return [
             (row["step"], float(row[metric]))
             for row in self.metrics
@@ -100,7 +100,7 @@ class RunRecord:
         ]
 
     def accuracies(self) -> dict[str, list[tuple[int, float]]]:
-        """{held-out name: [(step, accuracy in 0..1)]}; step 0 is the untrained model."""
+        """Returns {held-out name: [(step, accuracy)]}; step 0 is the untrained model."""
         found: dict[str, list[tuple[int, float]]] = {}
         for row in self.metrics:
             for name, accuracy in held_out(row).items():
@@ -108,9 +108,13 @@ class RunRecord:
                     found.setdefault(name, []).append((row["step"], accuracy))
         return found
 
+    def last_accuracy(self, name: str) -> float:
+        """Returns the last held-out accuracy under `name`, which must have been measured."""
+        return self.accuracies()[name][-1][1]
+
 
 def read_run(directory: Path, name: str | None = None) -> RunRecord:
-    """The run in `directory`, whatever it got to.
+    """Reads the run in `directory`, finished or not.
 
     Raises:
         ConfigError: `config.yaml` is missing or no configuration, or the adapter is damaged.
@@ -119,7 +123,8 @@ def read_run(directory: Path, name: str | None = None) -> RunRecord:
     config = _read_config(run.config)
     metrics = read_metrics(run.metrics)
     try:
-        trained, digest = trained_numbers(config, run.adapter, logged_parameters(metrics))
+        found = (run.adapter / MANIFEST).is_file()
+        manifest = read_manifest(run.adapter) if found else None
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return RunRecord(
@@ -128,25 +133,20 @@ def read_run(directory: Path, name: str | None = None) -> RunRecord:
         config=config,
         metrics=metrics,
         state=_state(run.path, config, metrics),
-        trained=trained,
+        size=size_of(config, manifest, logged_parameters(metrics)),
         num_items=count_questions(run),
-        digest=digest,
+        digest=manifest["digest"] if manifest else "",
     )
 
 
 def is_run(directory: Path) -> bool:
-    """Whether a training wrote `directory`: a configuration and metrics. Evaluations have none."""
+    """Returns True where a training wrote `directory`: evaluations have no metrics."""
     run = RunDirectory(directory)
     return run.config.is_file() and (run.metrics.is_file() or (directory / STATUS_FILE).is_file())
 
 
-def verb_of(config: Mapping[str, Any]) -> str:
-    verb = config.get("verb")
-    return str(verb) if verb else ("train" if "actor_rollout_ref" in config else "sft")
-
-
 def setting(config: Mapping[str, Any], key: str) -> Any:
-    """The value under the dotted `key`; None where there is none."""
+    """Returns the value under the dotted `key`; None where there is none."""
     value: Any = config
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -156,14 +156,14 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 
 
 def state_by_steps(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> State:
-    """What the metrics say where no status was written: finished when the last step is there."""
+    """Returns the state of a run without a status: finished when its last step is there."""
     total = setting(config, "trainer.total_training_steps")
     last = max((row["step"] for row in metrics), default=-1)
     return "finished" if isinstance(total, int) and 0 < total <= last else "unknown"
 
 
 def logged_parameters(metrics: Sequence[Mapping[str, Any]]) -> float | None:
-    """The number of trained parameters that the run logged, if it did."""
+    """Returns the number of trained parameters that the run logged, if it did."""
     return next((row[LOGGED_PARAMETERS] for row in metrics if LOGGED_PARAMETERS in row), None)
 
 
@@ -174,20 +174,20 @@ def _state(
     if status is None:
         return state_by_steps(config, metrics)
     if status.state == "running" and not is_active(directory):
-        return "stopped"  # killed: nobody holds the directory
+        return "stopped"  # killed: no process has locked the directory
     return status.state
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"run={path.parent}: no config.yaml; give a folder that a run wrote"
         ) from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path}: no YAML ({problem:.120}); leave this run out") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: no mapping of settings; leave this run out")
-    return {str(key): value for key, value in config.items()}
+    return config

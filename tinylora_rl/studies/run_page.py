@@ -1,37 +1,36 @@
-"""One run as a page: what it was, what its metrics say in words, and all panels."""
+"""Renders the page of one run: its facts, diagnoses of its metrics, all panels."""
 
 from __future__ import annotations
 
 from tinylora_rl.studies.dashboard import SECTIONS, Panel
-from tinylora_rl.studies.diagnostics import Severity, read_metrics_aloud
+from tinylora_rl.studies.diagnostics import Severity, diagnose
 from tinylora_rl.studies.html_parts import (
     badge,
     colour_legend,
+    diagnoses_list,
     document,
     facts,
     link,
     panel,
-    readings_list,
     text,
 )
 from tinylora_rl.studies.records import RunRecord, State, setting
+from tinylora_rl.studies.size import NAMES, bytes_text, count_text
 from tinylora_rl.studies.svg import NUM_COLOURS, Chart, Line
-from tinylora_rl.studies.tables import bytes_text, count_text
-from tinylora_rl.studies.trained import NAMES
-from tinylora_rl.studies.variants import METHODS
+from tinylora_rl.studies.variants import ALGORITHMS
 
 STATE_SEVERITY: dict[State, Severity] = {
     "finished": "good",
-    "running": "look",
-    "stopped": "look",
-    "unknown": "look",
-    "failed": "stop",
+    "running": "warning",
+    "stopped": "warning",
+    "unknown": "warning",
+    "failed": "error",
 }
-MAX_LINES = 32  # of one panel: v of 512 numbers is a carpet, and no more is seen in it
+MAX_LINES = 32  # of one panel: more lines of v cover each other
 
 
 def run_page(run: RunRecord, *, back: str) -> str:
-    """The page of `run`; `back` is the address of the study's page."""
+    """Renders the page of `run`; `back` is the address of the study's page."""
     body = [
         f"<nav>{link(back, 'all runs')}</nav>",
         f"<h1>{text(run.name)} {state_badge(run)}</h1>",
@@ -39,13 +38,13 @@ def run_page(run: RunRecord, *, back: str) -> str:
         f'<p class="soft">{text(_adapter(run))}</p>',
         f'<p class="soft">{text(run.source)}</p>',
         "<h2>In words</h2>",
-        readings_list(("", reading) for reading in read_metrics_aloud(run)),
+        diagnoses_list(("", found) for found in diagnose(run)),
     ]
     names = {name for row in run.metrics for name in row}
-    for section in SECTIONS:
-        panels = [drawn for one in section.panels if (drawn := _panel(run, one, names))]
+    for title, section in SECTIONS.items():
+        panels = [drawn for one in section if (drawn := _panel(run, one, names))]
         if panels:
-            body.append(f"<h2>{text(section.title)}</h2>")
+            body.append(f"<h2>{text(title)}</h2>")
             body.append(f'<div class="grid">{"".join(panels)}</div>')
     return document(run.name, body)
 
@@ -57,15 +56,15 @@ def state_badge(run: RunRecord) -> str:
 def _facts(run: RunRecord) -> list[tuple[str, object]]:
     accuracies = run.accuracies()
     rate = run.learning_rate
-    trained = run.trained
+    size = run.size
     planned = setting(run.config, "trainer.total_training_steps")
     return [
-        ("method", METHODS.get(run.verb, run.verb)),
+        ("method", ALGORITHMS.get(run.verb, run.verb)),
         ("task", run.task),
         ("model", run.model),
-        ("trained", NAMES[trained.kind]),
-        ("numbers", count_text(trained.num_parameters)),
-        ("bytes", bytes_text(trained.num_bytes)),
+        ("trained", NAMES[size.kind]),
+        ("numbers", count_text(size.num_parameters)),
+        ("bytes", bytes_text(size.num_bytes)),
         ("learning rate", "?" if rate is None else f"{rate:g}"),
         ("seed", run.seed),
         ("steps", f"{run.num_steps} of {planned or '?'}"),
@@ -91,11 +90,11 @@ def _panel(run: RunRecord, one: Panel, names: set[str]) -> str:
         Line(label=label or one.title, points=run.series(name), colour=index, faint=len(shown) > 8)
         for index, (name, label) in enumerate(shown.items())
     ]
-    says = one.says
+    caption = one.caption
     if len(found) > len(shown):
-        says += f" The first {len(shown)} of {len(found)}."
+        caption += f" The first {len(shown)} of {len(found)}."
     legend = ""
     if 1 < len(lines) <= NUM_COLOURS:
         legend = colour_legend((line.label, line.colour) for line in lines)
     chart = Chart(lines=lines, name=one.title, limits=one.limits, log_y=one.log)
-    return panel(one.title, says, chart, unit=one.unit, legend=legend)
+    return panel(one.title, caption, chart, unit=one.unit, legend=legend)

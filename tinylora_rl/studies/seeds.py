@@ -1,6 +1,6 @@
-"""Intervals over seeds.
+"""Computes intervals over seeds.
 
-| seeds | interval | what it is about |
+| seeds | interval | it covers |
 |---|---|---|
 | two or more | Student's t of the seeds' accuracies, cut to [0, 1] | the method: another seed |
 | one, or all agreeing | Wilson of the held-out questions | this run: other questions |
@@ -23,7 +23,7 @@ CONFIDENCE = 0.95
 def over_seeds(
     accuracies: Sequence[float], num_items: int | None, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """The mean of at least one accuracy in [0, 1], with its interval.
+    """Averages at least one accuracy in [0, 1], with its interval.
 
     Args:
         num_items: questions that each was measured on. Several samples of a question count as
@@ -43,9 +43,9 @@ def over_seeds(
 
 
 def whisker(estimate: Estimate) -> tuple[float, float]:
-    """(low, high) to draw, in 0..1; without an interval no length, rather than all of [0, 1].
+    """Returns (low, high) to draw, in 0..1; of no length where there is no interval.
 
-    Never on the wrong side of the estimate, by which Wilson's end at 1 may miss it in the last bit.
+    The ends are clipped to the estimate: Wilson's end at 1 may miss it in the last bit.
     """
     value = estimate.value
     if estimate.method == "none":

@@ -1,14 +1,14 @@
-"""Which learning rate a size is reported at. The rule:
+"""Chooses the learning rate at which a size is reported. The rule:
 
 1. A run counts with its last held-out accuracy.
-2. A learning rate is a candidate unless a run of it did not end well: its survivors would flatter
-   it. Only where that leaves none do all rates count, which is said.
+2. A learning rate is a candidate unless a run of it did not finish: the finished ones would flatter
+   it. Only where that leaves none do all rates count, with a note.
 3. Candidates are compared on the same seeds: those given, or else those that all candidates have.
-   Where they share none, those with the most of them are compared alone, which is said.
+   Where they share none, those with the most of them are compared alone, with a note.
 4. The candidate with the highest mean over these seeds wins; of equal means the smallest rate.
 5. The result is the mean over all seeds of the winner. With seeds given it is over its other seeds:
-   then nothing that was looked at to choose is reported.
-6. A winner at either end of the rates tried is said to be: the optimum may lie beyond.
+   then nothing that decided the choice is reported.
+6. A winner at either end of the rates tried is marked: the optimum may lie beyond.
 
 Choosing by the same accuracies that are reported favours a size with more rates and more noise;
 giving seeds is the remedy.
@@ -34,7 +34,7 @@ class Choice:
         means: {rate: mean over the selection's seeds that it has}, ascending.
         selected_on, reported_on: seeds, sorted.
         edge: the winner is the smallest (`low`) or largest (`high`) of at least two rates tried.
-        notes: what a reader must know of this choice; empty where the rule ran smoothly.
+        notes: exceptions of rules 2, 3 and 5 that were needed.
     """
 
     learning_rate: float
@@ -50,12 +50,12 @@ def choose_rate(
     seeds: Sequence[str] | None = None,
     unfinished: Collection[float] = (),
 ) -> Choice:
-    """The rate that the module's rule chooses.
+    """Chooses by the rule of the module.
 
     Args:
         accuracies: at least one run.
         seeds: to select on; None: those that all candidates have.
-        unfinished: rates of which some run did not end well.
+        unfinished: rates of which some run did not finish.
 
     Raises:
         ValueError: there is no run, or none with one of `seeds`.
@@ -73,22 +73,22 @@ def choose_rate(
     else:
         wanted = set.intersection(*(set(ended[rate]) for rate in candidates))
         wanted = wanted or {seed for rate in candidates for seed in ended[rate]}
-    held = {rate: sorted(wanted & set(ended[rate]), key=_in_order) for rate in ended}
-    most = max(len(held[rate]) for rate in candidates)
+    seeds_of = {rate: sorted(wanted & set(ended[rate]), key=_in_order) for rate in ended}
+    most = max(len(seeds_of[rate]) for rate in candidates)
     if most == 0:
         there = sorted({seed for rate in candidates for seed in ended[rate]}, key=_in_order)
         raise ValueError(
             f"seeds={','.join(seeds or ())}: no run has one of them; there are {','.join(there)}"
         )
-    candidates = [rate for rate in candidates if len(held[rate]) == most]
+    candidates = [rate for rate in candidates if len(seeds_of[rate]) == most]
     tried = sorted({*ended, *unfinished})
     if left_out := [rate for rate in tried if rate not in candidates]:
         rates = ", ".join(f"{rate:g}" for rate in left_out)
         notes.append(f"no candidate, for want of seeds that ended well: {rates}")
     means = {
-        rate: sum(ended[rate][seed] for seed in held[rate]) / len(held[rate])
+        rate: sum(ended[rate][seed] for seed in seeds_of[rate]) / len(seeds_of[rate])
         for rate in ended
-        if held[rate]
+        if seeds_of[rate]
     }
     best = max(means[rate] for rate in candidates)
     winner = next(rate for rate in candidates if means[rate] >= best - TIE)
@@ -97,11 +97,11 @@ def choose_rate(
         reported = [seed for seed in reported if seed not in wanted]
         if not reported:
             notes.append("no other seed to report: chosen and reported on the same")
-            reported = held[winner]
+            reported = seeds_of[winner]
     return Choice(
         learning_rate=winner,
         means=means,
-        selected_on=tuple(held[winner]),
+        selected_on=tuple(seeds_of[winner]),
         reported_on=tuple(reported),
         edge=_edge(winner, tried),
         notes=tuple(notes),

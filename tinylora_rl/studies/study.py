@@ -1,34 +1,34 @@
-"""Runs of one task, made comparable: arms, chosen learning rates, means with intervals."""
+"""Compares runs of one task: variants, chosen learning rates, means with intervals."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.intervals import Estimate
 from tinylora_rl.studies.evaluations import Evaluation
-from tinylora_rl.studies.paper import PaperPoint, papers_numbers
+from tinylora_rl.studies.paper import PaperPoint, matching_points
 from tinylora_rl.studies.records import RunRecord
 from tinylora_rl.studies.seeds import over_seeds
 from tinylora_rl.studies.selection import Choice, choose_rate
-from tinylora_rl.studies.variants import Arm, arms_of
+from tinylora_rl.studies.variants import Variant, variants_of
 
-NOT_ENDED_WELL = ("running", "stopped", "failed")
+UNFINISHED = ("running", "stopped", "failed")
 RECOVERED = 0.9  # the paper's share: "90 % of performance improvements"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One row: an arm at its chosen learning rate.
+    """One row: a variant at its chosen learning rate.
 
     Attributes:
         runs: the reported ones, one a seed.
         accuracy: mean of their last held-out accuracies.
-        paper: what the paper has for this model, benchmark, method and number of parameters.
+        paper: the paper's accuracies for this model, benchmark, algorithm and size.
     """
 
-    arm: Arm
+    variant: Variant
     choice: Choice
     runs: tuple[RunRecord, ...]
     accuracy: Estimate
@@ -37,10 +37,10 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """What the tables, figures and pages of one report show.
+    """The content of the tables, figures and pages of one report.
 
     Attributes:
-        held_out: the name of the accuracy that counts; others: what else was measured.
+        held_out: the name of the accuracy that counts; others: those measured besides.
         untrained: {model: accuracy at step 0}.
         left_out: runs that do not count, each with the reason.
         notes: sentences that belong under every table.
@@ -58,8 +58,8 @@ class Study:
     notes: tuple[str, ...]
 
     def gain(self, result: Result) -> float | None:
-        """Accuracy above the untrained model's; None where that was not measured."""
-        base = self.untrained.get(result.arm.model)
+        """Returns accuracy minus the untrained model's; None where that was not measured."""
+        base = self.untrained.get(result.variant.model)
         return None if base is None else result.accuracy.value - base.value
 
 
@@ -71,12 +71,12 @@ def build_study(
     select_on: Sequence[str] | None = None,
     unfinished: bool = False,
 ) -> Study:
-    """The study that `runs` make.
+    """Builds a study of `runs`.
 
     Args:
-        held_out: which accuracy counts; None: the greedy one, else the first there is.
+        held_out: name of the accuracy that counts; None: the greedy one, else the first.
         select_on: seeds that choose the learning rates; the others are reported then.
-        unfinished: runs that have not ended well count too, with what they got to.
+        unfinished: count runs that did not finish, too, with their last accuracy.
 
     Raises:
         ConfigError: the runs measure different tasks, or there is no such accuracy or seed.
@@ -89,14 +89,16 @@ def build_study(
     counted, left_out = _counted(runs, name, unfinished)
     notes = []
     results = []
-    lost = [run for run in runs if run.state in NOT_ENDED_WELL and run.learning_rate is not None]
-    for arm in arms_of([run for run in runs if run in counted or run in lost]):
-        arm = _without_repeats(arm, counted, left_out)
-        if (result := _result(arm, name, select_on, left_out)) is not None:
+    lost = [run for run in runs if run.state in UNFINISHED and run.learning_rate is not None]
+    for variant in variants_of([run for run in runs if run in counted or run in lost]):
+        variant = _without_repeats(variant, counted, left_out)
+        if (result := _result(variant, name, select_on, left_out)) is not None:
             results.append(result)
-            notes += [f"{arm.method} {arm.label}: {note}." for note in result.choice.notes]
+            notes += [
+                f"{variant.algorithm} {variant.label}: {note}." for note in result.choice.notes
+            ]
     if silent := [run.name for run in counted if run.state == "unknown"]:
-        notes.append(f"No status says how these ended; taken as finished: {', '.join(silent)}.")
+        notes.append(f"Without a status, taken as finished: {', '.join(silent)}.")
     for run in counted:
         last = run.accuracies()[name][-1][0]
         if last < run.num_steps:
@@ -140,7 +142,7 @@ def _counted(
     counted, left_out = [], {}
     for run in runs:
         after = [step for step, _ in run.accuracies().get(name, []) if step > 0]
-        if run.state in NOT_ENDED_WELL and not unfinished:
+        if run.state in UNFINISHED and not unfinished:
             left_out[run.name] = f"{run.state} at step {run.num_steps}"
         elif not after:
             left_out[run.name] = f"no held-out accuracy ({name}) after training"
@@ -151,18 +153,20 @@ def _counted(
     return counted, left_out
 
 
-def _without_repeats(arm: Arm, counted: list[RunRecord], left_out: dict[str, str]) -> Arm:
-    """Of runs with one learning rate and seed the last counts: names are times in most sweeps."""
+def _without_repeats(
+    variant: Variant, counted: list[RunRecord], left_out: dict[str, str]
+) -> Variant:
+    """Keeps the last of runs with one learning rate and seed: most sweeps name runs by time."""
     kept: dict[tuple[float | None, str], RunRecord] = {}
-    for run in arm.runs:
+    for run in variant.runs:
         if run.name in left_out:
             continue
         if (point := _point(run)) in kept:
             left_out[kept[point].name] = f"repeated by {run.name}"
             counted.remove(kept[point])
         kept[point] = run
-    lost = [run for run in arm.runs if run.name in left_out and _point(run) not in kept]
-    return dataclasses.replace(arm, runs=(*kept.values(), *lost))
+    lost = [run for run in variant.runs if run.name in left_out and _point(run) not in kept]
+    return dataclasses.replace(variant, runs=(*kept.values(), *lost))
 
 
 def _point(run: RunRecord) -> tuple[float | None, str]:
@@ -170,53 +174,45 @@ def _point(run: RunRecord) -> tuple[float | None, str]:
 
 
 def _result(
-    arm: Arm, name: str, select_on: Sequence[str] | None, left_out: dict[str, str]
+    variant: Variant, name: str, select_on: Sequence[str] | None, left_out: dict[str, str]
 ) -> Result | None:
-    """None where no run of `arm` counts."""
-    ended = [run for run in arm.runs if run.name not in left_out]
+    """Returns None where no run of `variant` counts."""
+    ended = [run for run in variant.runs if run.name not in left_out]
     if not ended:
         return None
     accuracies: dict[float, dict[str, float]] = {}
     for run in ended:
-        accuracies.setdefault(run.learning_rate or 0.0, {})[run.seed] = run.accuracies()[name][-1][
-            1
-        ]
+        accuracies.setdefault(run.learning_rate or 0.0, {})[run.seed] = run.last_accuracy(name)
+    lost = {run.learning_rate or 0.0 for run in variant.runs if run.name in left_out}
     try:
-        choice = choose_rate(
-            accuracies,
-            select_on,
-            {run.learning_rate or 0.0 for run in arm.runs if run.name in left_out},
-        )
+        choice = choose_rate(accuracies, select_on, lost)
     except ValueError as error:
-        raise ConfigError(f"{arm.method} {arm.label}: {error}") from error
-    reported = [
+        raise ConfigError(f"{variant.algorithm} {variant.label}: {error}") from error
+    reported = tuple(
         run
         for run in ended
         if run.learning_rate == choice.learning_rate and run.seed in choice.reported_on
-    ]
+    )
+    num_items = next((run.num_items[name] for run in reported if name in run.num_items), None)
+    points = matching_points(
+        model=variant.model,
+        benchmark=reported[0].benchmark,
+        algorithm=variant.algorithm,
+        kind=variant.kind,
+        num_parameters=variant.num_parameters,
+        adapter=variant.adapter,
+    )
     return Result(
-        arm=dataclasses.replace(arm, runs=tuple(ended)),
+        variant=dataclasses.replace(variant, runs=tuple(ended)),
         choice=choice,
-        runs=tuple(reported),
-        accuracy=over_seeds(
-            [accuracies[choice.learning_rate][run.seed] for run in reported],
-            next((run.num_items[name] for run in reported if name in run.num_items), None),
-        ),
-        paper=papers_numbers(
-            model=arm.model,
-            benchmark=reported[0].benchmark,
-            method=arm.method,
-            kind=arm.kind,
-            num_parameters=arm.num_parameters,
-            adapter=arm.adapter,
-        )
-        if arm.control is None
-        else (),
+        runs=reported,
+        accuracy=over_seeds([run.last_accuracy(name) for run in reported], num_items),
+        paper=points if variant.control is None else (),
     )
 
 
 def _untrained(runs: Sequence[RunRecord], name: str) -> dict[str, Estimate]:
-    """Step 0 of all runs of a model: measurements of one thing, so the interval is of questions."""
+    """Averages step 0 of all runs of a model: one model, so the interval is of the questions."""
     found: dict[str, list[float]] = {}
     items: dict[str, int] = {}
     for run in runs:
@@ -230,32 +226,29 @@ def _untrained(runs: Sequence[RunRecord], name: str) -> dict[str, Estimate]:
     }
 
 
-def _recovery(study: Study) -> list[str]:
-    """The smallest size of each method with 90 % of the largest gain of all: the paper's claim."""
-    sentences = []
+def _recovery(study: Study) -> Iterator[str]:
+    """States the smallest size of each algorithm with 90 % of the largest gain, as the paper."""
     for model in study.untrained:
         gains = [
-            (result, study.gain(result) or 0.0)
+            (result.variant.algorithm, result.variant.num_parameters, study.gain(result) or 0.0)
             for result in study.results
-            if result.arm.model == model
-            and result.arm.control is None
-            and result.arm.num_parameters is not None
+            if result.variant.model == model
+            and result.variant.control is None
+            and result.variant.num_parameters is not None
         ]
-        most = max((gain for _, gain in gains), default=0.0)
+        most = max((gain for *_, gain in gains), default=0.0)
         if len(gains) < 2 or most <= 0:
             continue
         parts = []
-        for method in dict.fromkeys(result.arm.method for result, _ in gains):
+        for algorithm in dict.fromkeys(algorithm for algorithm, *_ in gains):
             enough = [
-                result.arm.num_parameters or 0
-                for result, gain in gains
-                if result.arm.method == method and gain >= RECOVERED * most
+                count or 0
+                for of, count, gain in gains
+                if of == algorithm and gain >= RECOVERED * most
             ]
-            parts.append(
-                f"{method} with {min(enough):,} numbers" if enough else f"{method} with no size"
-            )
-        sentences.append(
+            size = f"{min(enough):,} numbers" if enough else "no size"
+            parts.append(f"{algorithm} with {size}")
+        yield (
             f"{RECOVERED:.0%} of the largest gain over the untrained {model} "
             f"({100 * most:+.1f} points) is reached by {' and by '.join(parts)} of those tried."
         )
-    return sentences

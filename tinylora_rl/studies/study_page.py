@@ -1,4 +1,4 @@
-"""The study as a page: table, size sweep, what the selection saw, the dashboard, every run."""
+"""Renders the page of a study: size sweep, table, diagnoses, rates, dashboard, every run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from tinylora_rl.studies.curves import best_at_each_size, curves_of, mean_series, sized_results
 from tinylora_rl.studies.dashboard import SECTIONS
-from tinylora_rl.studies.diagnostics import Reading, read_metrics_aloud
+from tinylora_rl.studies.diagnostics import NOTHING_CONSPICUOUS, Diagnosis, diagnose
 from tinylora_rl.studies.html_parts import (
     badge,
     colour_legend,
+    diagnoses_list,
     document,
     link,
     panel,
-    readings_list,
     table,
     text,
 )
@@ -21,16 +21,20 @@ from tinylora_rl.studies.paper import PaperPoint
 from tinylora_rl.studies.records import RunRecord
 from tinylora_rl.studies.run_page import state_badge
 from tinylora_rl.studies.seeds import whisker
+from tinylora_rl.studies.size import count_text
 from tinylora_rl.studies.study import Result, Study
 from tinylora_rl.studies.svg import NUM_COLOURS, Chart, Line
-from tinylora_rl.studies.tables import HEADER, count_text, footnotes, table_rows
+from tinylora_rl.studies.tables import HEADER, footnotes, table_rows
 
 RIGHT = (2, 3, 7)  # numbers, bytes, gain
+RUNS_HEADER = (
+    "run", "state", "counts", "numbers", "learning rate", "seed", "accuracy, %", "diagnosis",
+)  # fmt: skip
 
 
 def study_page(study: Study, run_pages: Mapping[str, str]) -> str:
-    """The page of `study`; `run_pages` are {name of a run: address of its page}."""
-    readings = {run.name: read_metrics_aloud(run) for run in study.runs}
+    """Renders the page of `study`; `run_pages` are {name of a run: address of its page}."""
+    diagnoses = {run.name: diagnose(run) for run in study.runs}
     body = [
         f"<h1>{text(study.task)}</h1>",
         f'<p class="soft">Held-out {text(study.held_out)} accuracy of {len(study.runs)} runs in '
@@ -40,11 +44,11 @@ def study_page(study: Study, run_pages: Mapping[str, str]) -> str:
         "<h2>Results</h2>",
         table(HEADER, [[text(cell) for cell in row] for row in table_rows(study)], RIGHT),
         *(f'<p class="soft">{text(line)}</p>' for line in footnotes(study) if line),
-        *_in_words(study, readings),
+        *_in_words(study, diagnoses),
         *_selection(study),
         *_dashboard(study),
         "<h2>Runs</h2>",
-        _runs(study, readings, run_pages),
+        _runs(study, diagnoses, run_pages),
     ]
     return document(f"{study.task}: report", body)
 
@@ -72,20 +76,20 @@ def _size_sweep(study: Study) -> list[str]:
         [(name, colour) for colour, name in enumerate(curves)],
         rings=["the paper"] if points else [],
     )
-    says = (
+    caption = (
         "Over the numbers trained, each size at its chosen learning rate, with intervals. Dashed: "
         "the untrained model."
     )
-    drawn = panel("Accuracy over size", says, chart, unit="%", legend=legend)
+    drawn = panel("Accuracy over size", caption, chart, unit="%", legend=legend)
     return [drawn.replace("<figure>", '<figure class="wide">', 1)]
 
 
 def _curve(results: Sequence[Result], colour: int) -> Line:
     return Line(
-        label=results[0].arm.method,
-        points=[(r.arm.num_parameters or 0, 100 * r.accuracy.value) for r in results],
+        label=results[0].variant.algorithm,
+        points=[(r.variant.num_parameters or 0, 100 * r.accuracy.value) for r in results],
         intervals=[(100 * low, 100 * high) for low, high in (whisker(r.accuracy) for r in results)],
-        point_labels=[_name(r) for r in results],
+        point_labels=[r.variant.name for r in results],
         colour=colour,
         marked=True,
     )
@@ -95,26 +99,23 @@ def _paper_line(point: PaperPoint) -> Line:
     return Line(
         label=f"paper, {point.source}, {point.mark}",
         points=[(point.num_parameters or 0, 100 * point.accuracy)],
-        colour=0 if point.method == "GRPO" else 1,
+        colour=0 if point.algorithm == "GRPO" else 1,
         marked=True,
         hollow=True,
     )
 
 
-def _in_words(study: Study, readings: Mapping[str, Sequence[Reading]]) -> list[str]:
-    """What there is to say of the reported runs; the others' pages say the rest."""
+def _in_words(study: Study, diagnoses: Mapping[str, Sequence[Diagnosis]]) -> list[str]:
+    """Lists the diagnoses of the reported runs; the pages of runs list the rest."""
     entries = [
-        (f"{_name(result)}, seed {run.seed}:", reading)
+        (f"{result.variant.name}, seed {run.seed}:", found)
         for result in study.results
         for run in result.runs
-        for reading in readings[run.name]
-        if reading.severity != "good"
+        for found in diagnoses[run.name]
+        if found.severity != "good"
     ]
-    entries.sort(key=lambda entry: entry[1].severity != "stop")
-    if entries:
-        return ["<h2>In words</h2>", readings_list(entries)]
-    quiet = Reading(rule="quiet", severity="good", says="Nothing conspicuous in the runs reported.")
-    return ["<h2>In words</h2>", readings_list([("", quiet)])]
+    entries.sort(key=lambda entry: entry[1].severity != "error")
+    return ["<h2>In words</h2>", diagnoses_list(entries or [("", NOTHING_CONSPICUOUS)])]
 
 
 def _selection(study: Study) -> list[str]:
@@ -123,14 +124,14 @@ def _selection(study: Study) -> list[str]:
         means = result.choice.means
         if len(means) < 2:
             continue
-        colour = 0 if result.arm.method == "GRPO" else 1
+        colour = 0 if result.variant.algorithm == "GRPO" else 1
         runs = [
             Line(
                 label=f"seed {run.seed}",
-                points=[(run.learning_rate or 0, 100 * run.accuracies()[study.held_out][-1][1])],
+                points=[(run.learning_rate or 0, 100 * run.last_accuracy(study.held_out))],
                 colour=7,
             )
-            for run in result.arm.runs
+            for run in result.variant.runs
         ]
         mean = Line(
             label="mean",
@@ -145,50 +146,52 @@ def _selection(study: Study) -> list[str]:
             marked=True,
             hollow=True,
         )
-        base = study.untrained.get(result.arm.model)
+        base = study.untrained.get(result.variant.model)
         chart = Chart(
             lines=[*runs, mean, ring],
-            name=f"accuracy over learning rate, {_name(result)}",
+            name=f"accuracy over learning rate, {result.variant.name}",
             levels={"untrained": 100 * base.value} if base else {},
             log_x=True,
             height=150,
         )
         edge = f" At the {result.choice.edge} end of the rates." if result.choice.edge else ""
         notes = "".join(f" {note.capitalize()}." for note in result.choice.notes)
-        panels.append(panel(_name(result), f"Chosen: {chosen:g}.{edge}{notes}", chart, unit="%"))
+        panels.append(
+            panel(result.variant.name, f"Chosen: {chosen:g}.{edge}{notes}", chart, unit="%")
+        )
     if not panels:
         return []
     return ["<h2>Learning rates</h2>", f'<div class="grid">{"".join(panels)}</div>']
 
 
 def _dashboard(study: Study) -> list[str]:
-    """The layout's panels, a line a size: the first metric of each; a method at a time."""
+    """Renders, for each algorithm, the first metric of every panel with a line a size."""
     body = []
-    for method in dict.fromkeys(result.arm.method for result in study.results):
-        everyone = [result for result in study.results if result.arm.method == method]
+    for algorithm in dict.fromkeys(result.variant.algorithm for result in study.results):
+        everyone = [result for result in study.results if result.variant.algorithm == algorithm]
         shown = _spread(everyone)
         colours = {id(result): index for index, result in enumerate(shown)}
-        body.append(f"<h2>{text(method)} over the steps</h2>")
-        says = "Thick: the mean over seeds; pale: each seed."
+        body.append(f"<h2>{text(algorithm)} over the steps</h2>")
+        note = "Thick: the mean over seeds; pale: each seed."
         if len(shown) < len(everyone):
-            says += f" {len(shown)} of {len(everyone)} sizes; the others are on their runs' pages."
-        body.append(f'<p class="soft">{says}</p>')
-        body.append(colour_legend((_name(result), colours[id(result)]) for result in shown))
+            note += f" {len(shown)} of {len(everyone)} sizes; the others are on their runs' pages."
+        body.append(f'<p class="soft">{note}</p>')
+        body.append(colour_legend((result.variant.name, colours[id(result)]) for result in shown))
         panels = []
-        for one in (one for section in SECTIONS for one in section.panels):
+        for one in (one for section in SECTIONS.values() for one in section):
             for metric, label in list(one.metrics.items())[:1]:
                 lines = [line for r in shown for line in _seeds(r, metric, colours[id(r)])]
                 if lines:
-                    several = f"{label}" if len(one.metrics) > 1 else ""
                     chart = Chart(lines=lines, name=one.title, limits=one.limits, log_y=one.log)
+                    several = label if len(one.metrics) > 1 else ""
                     unit = ", ".join(part for part in (several, one.unit) if part)
-                    panels.append(panel(one.title, one.says, chart, unit=unit))
+                    panels.append(panel(one.title, one.caption, chart, unit=unit))
         body.append(f'<div class="grid">{"".join(panels)}</div>')
     return body
 
 
 def _seeds(result: Result, metric: str, colour: int) -> list[Line]:
-    name = _name(result)
+    name = result.variant.name
     series = {run.seed: points for run in result.runs if (points := run.series(metric))}
     lines = [
         Line(label=f"{name}, seed {seed}", points=points, colour=colour, faint=True)
@@ -200,7 +203,7 @@ def _seeds(result: Result, metric: str, colour: int) -> list[Line]:
 
 
 def _spread(results: list[Result]) -> list[Result]:
-    """At most as many as there are colours, evenly over the sizes, both ends among them."""
+    """Returns at most as many as there are colours, evenly over the sizes, with both ends."""
     if len(results) <= NUM_COLOURS:
         return results
     last = len(results) - 1
@@ -208,36 +211,30 @@ def _spread(results: list[Result]) -> list[Result]:
 
 
 def _runs(
-    study: Study, readings: Mapping[str, Sequence[Reading]], run_pages: Mapping[str, str]
+    study: Study, diagnoses: Mapping[str, Sequence[Diagnosis]], run_pages: Mapping[str, str]
 ) -> str:
     reported = {run.name for result in study.results for run in result.runs}
     rows = []
     for run in study.runs:
         points = run.accuracies().get(study.held_out, [])
-        gravest = readings[run.name][0]
+        worst = diagnoses[run.name][0]
         rate = run.learning_rate
         rows.append(
             [
                 link(run_pages[run.name], run.name),
                 state_badge(run),
                 _counts(run, reported, study.left_out),
-                count_text(run.trained.num_parameters),
+                count_text(run.size.num_parameters),
                 "?" if rate is None else f"{rate:g}",
                 text(run.seed),
                 f"{100 * points[-1][1]:.1f}" if points else "",
-                badge(gravest.severity, gravest.rule.replace("_", " ")),
+                badge(worst.severity, worst.rule.replace("_", " ")),
             ]
         )
-    header = ["run", "state", "counts", "numbers", "learning rate", "seed", "accuracy, %", "says"]
-    return table(header, rows, right=(3, 4, 6))
+    return table(RUNS_HEADER, rows, right=(3, 4, 6))
 
 
 def _counts(run: RunRecord, reported: set[str], left_out: Mapping[str, str]) -> str:
     if run.name in left_out:
         return f"no: {text(left_out[run.name])}"
     return "reported" if run.name in reported else "in the selection"
-
-
-def _name(result: Result) -> str:
-    arm = result.arm
-    return f"{arm.method} {count_text(arm.num_parameters)}: {arm.label}"

@@ -1,8 +1,7 @@
-"""Charts as inline SVG for a page that asks for nothing over the network.
+"""Draws charts as inline SVG, for pages that load nothing over the network.
 
-Colours are CSS classes (`s0` .. `s7`, `axis`, `grid`, ...), which the page's style sheet gives for
-light and dark screens; no colour stands here. Each mark carries its numbers as a `title`, which
-browsers show under the pointer and read aloud.
+Colours are CSS classes (`s0` .. `s7`, `axis`, `grid`, ...) of the page's style sheet, for light and
+dark screens. Each mark carries its numbers as a `title`, which browsers show under the pointer.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ import html
 import math
 from collections.abc import Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 24
 NUM_COLOURS = 8
 MAX_POINTS = 400
-"""Of one line; more than pixels would only make the page heavy. Every k-th is drawn then."""
+"""Of one line; of longer ones every k-th is drawn."""
 NOISE = 1e-5  # a relative spread below is rounding, and not drawn over the whole height
 LEAST = 1e-200  # of a logarithmic axis: below, margins underflow
 MARKED_POINTS = 40  # up to here each point of a line is a mark
@@ -49,11 +50,11 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
-    """What a chart shows and between which limits.
+    """Lines between limits.
 
     Attributes:
         levels: {label: y} of dashed horizontal lines.
-        name: what a screen reader calls it.
+        name: for screen readers.
     """
 
     lines: Sequence[Line]
@@ -68,7 +69,7 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """From values to pixels; logarithmic axes take positive values alone."""
+    """Maps values to pixels; logarithmic axes take positive values alone."""
 
     low: float
     high: float
@@ -83,7 +84,7 @@ class _Axis:
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """(value, label); about one for each 55 pixels across, each 28 up."""
+        """Returns (value, label): about one for each 55 pixels across, each 28 up."""
         across = self.end > self.start
         count = max(2, int(abs(self.end - self.start) / (55 if across else 28)))
         if self.log and len(values := log_ticks(self.low, self.high, count)) > 2:
@@ -93,7 +94,7 @@ class _Axis:
 
 
 def draw(chart: Chart) -> str:
-    """The `svg` element of `chart`; it scales with the width of what it stands in."""
+    """Draws the `svg` element of `chart`; it scales with the width of its container."""
     log_y = chart.log_y and any(y > LEAST for line in chart.lines for _, y in line.points)
     lines = [_drawable(line, chart.log_x, log_y) for line in chart.lines]
     x = _axis([x for line in lines for x, _ in line.points], None, chart.log_x)
@@ -119,21 +120,17 @@ def draw(chart: Chart) -> str:
 
 
 def linear_ticks(low: float, high: float, count: int) -> tuple[list[float], float]:
-    """Round numbers within [low, high] and the step between them: about `count`, two at least."""
-    span = high - low
-    size = 10.0 ** math.floor(math.log10(span / count))
-    steps = [size * factor for factor in (10, 5, 2, 1, 0.5, 0.2, 0.1)]
-    finest = min(step for step in steps if span / step <= count)
-    for step in (step for step in steps if step <= finest):
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        if last > first:
-            break
-    return [index * step for index in range(first, last + 1)], step
+    """Returns round numbers within [low, high], about `count`, and the step between them."""
+    locator = MaxNLocator(count, steps=[1, 2, 5, 10], min_n_ticks=2)
+    ticks = locator.tick_values(low, high)
+    step = float(ticks[1] - ticks[0])
+    slack = 1e-6 * step
+    return [float(tick) for tick in ticks if low - slack <= tick <= high + slack], step
 
 
 def log_ticks(low: float, high: float, count: int) -> list[float]:
-    """Powers of ten within [low, high], every k-th where there are more than `count`; where there
-    are fewer than three, also their twos and fives.
+    """Returns powers of ten within [low, high], at most `count`; of fewer than three also their
+    twos and fives.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last - first < 2:
@@ -144,7 +141,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A value as a person reads it: `0.25`, `12k`, `3e-05`."""
+    """Formats a value shortly: `0.25`, `12k`, `3e-05`."""
     size = abs(value)
     if size == 0:
         return "0"
@@ -157,7 +154,7 @@ def number(value: float) -> str:
 
 
 def _rounded(value: float, step: float) -> str:
-    """`value` with as many digits as tell it from its neighbours at `step`."""
+    """Formats `value` with the digits that distinguish it from its neighbours at `step`."""
     size = max(abs(value), step)
     if size >= 1e4 or size < 1e-3:
         return number(round(value / step) * step)
@@ -166,7 +163,7 @@ def _rounded(value: float, step: float) -> str:
 
 
 def _drawable(line: Line, log_x: bool, log_y: bool) -> Line:
-    """`line` without what its axes cannot show, and not finer than pixels."""
+    """Drops the points that its axes cannot show, and those finer than pixels."""
     intervals = list(line.intervals) or [(y, y) for _, y in line.points]
     labels = list(line.point_labels) or [line.label] * len(line.points)
     kept = [
@@ -187,7 +184,7 @@ def _drawable(line: Line, log_x: bool, log_y: bool) -> Line:
 
 
 def _axis(values: list[float], limits: tuple[float, float] | None, log: bool) -> _Axis:
-    """An axis over `values` with a margin; over [0, 1], or [1, 10], where there are none."""
+    """Returns an axis over `values` with a margin; over [0, 1] or [1, 10] without any."""
     low, high = limits or ((min(values), max(values)) if values else ((1, 10) if log else (0, 1)))
     if log:
         margin = (high / low) ** 0.04 if high > low else 2.0

@@ -1,4 +1,4 @@
-"""A study's numbers as Markdown, CSV and LaTeX. The three say the same."""
+"""Writes a study's numbers as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 from tinylora_rl.evaluation.intervals import Estimate
 from tinylora_rl.studies.paper import PaperPoint
 from tinylora_rl.studies.seeds import CONFIDENCE
+from tinylora_rl.studies.size import bytes_text, count_text
 from tinylora_rl.studies.study import Result, Study
 
 HEADER = (
@@ -24,7 +25,7 @@ CSV_HEADER = (
 
 
 def to_markdown(study: Study) -> str:
-    """The whole report in Markdown: the table, what its marks mean, notes and runs left out."""
+    """Renders the report: the table, the meaning of its marks, notes and runs left out."""
     lines = [f"# {study.task}, held-out {study.held_out}" if study.task else "# Evaluations", ""]
     if study.results:
         lines += [*markdown_table(study), "", *footnotes(study), ""]
@@ -36,7 +37,7 @@ def to_markdown(study: Study) -> str:
 
 
 def markdown_table(study: Study) -> list[str]:
-    """The lines of the table alone."""
+    """Returns the lines of the table alone."""
     rows = table_rows(study)
     return [
         "| " + " | ".join(HEADER) + " |",
@@ -46,20 +47,22 @@ def markdown_table(study: Study) -> list[str]:
 
 
 def table_rows(study: Study) -> list[list[str]]:
-    """Cells in the order of HEADER: each model's untrained row, then its results."""
-    models = list(dict.fromkeys([*study.untrained, *(r.arm.model for r in study.results)]))
+    """Returns cells in the order of HEADER: each model's untrained row, then its results."""
+    models = list(dict.fromkeys([*study.untrained, *(r.variant.model for r in study.results)]))
     rows = []
     for model in models:
         name = f" {model}" if len(models) > 1 else ""
         if model in study.untrained:
             accuracy = _interval(study.untrained[model])
             rows.append(["", f"untrained{name}", "0", "0", "", "", accuracy, "", ""])
-        rows += [_row(study, result, name) for result in study.results if result.arm.model == model]
+        rows += [
+            _row(study, result, name) for result in study.results if result.variant.model == model
+        ]
     return rows
 
 
 def footnotes(study: Study) -> list[str]:
-    """One sentence for each mark that the table bears, and what the rest of it means."""
+    """Explains the columns, and each mark that the table bears."""
     estimates = [result.accuracy for result in study.results] + list(study.untrained.values())
     methods = {estimate.method for estimate in estimates}
     lines = [
@@ -69,7 +72,7 @@ def footnotes(study: Study) -> list[str]:
     if "wilson" in methods:
         lines.append(
             f"{WILSON_MARK} One seed, seeds that agree, or the untrained model: Wilson's interval "
-            "of the held-out questions. It says nothing of another seed."
+            "of the held-out questions. It does not cover another seed."
         )
     if "none" in methods:
         lines.append(f"{NO_INTERVAL_MARK} One seed, and no count of questions: no interval.")
@@ -86,22 +89,22 @@ def footnotes(study: Study) -> list[str]:
 
 
 def to_csv(study: Study) -> str:
-    """One line a row; shares in 0..1, lists joined by spaces."""
+    """Renders one line a row; shares in 0..1, lists joined by spaces."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_HEADER)
     for result in study.results:
-        arm, choice, accuracy = result.arm, result.choice, result.accuracy
-        base, gain = study.untrained.get(arm.model), study.gain(result)
+        variant, choice, accuracy = result.variant, result.choice, result.accuracy
+        base, gain = study.untrained.get(variant.model), study.gain(result)
         paper = result.paper[0] if result.paper else None
         writer.writerow(
             [
-                arm.model,
-                arm.method,
-                arm.kind,
-                arm.label,
-                arm.num_parameters,
-                arm.num_bytes,
+                variant.model,
+                variant.algorithm,
+                variant.kind,
+                variant.label,
+                variant.num_parameters,
+                variant.num_bytes,
                 study.held_out,
                 *(f"{x:.6f}" for x in (accuracy.value, accuracy.low, accuracy.high)),
                 accuracy.method,
@@ -120,7 +123,7 @@ def to_csv(study: Study) -> str:
 
 
 def to_latex(study: Study) -> str:
-    """A booktabs table with its notes, ready for `\\input`."""
+    """Renders a booktabs table with its notes, ready for `\\input`."""
     body = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in table_rows(study)]
     notes = [_tex(line) for line in footnotes(study) if line]
     return "\n".join(
@@ -141,15 +144,15 @@ def to_latex(study: Study) -> str:
 
 
 def _row(study: Study, result: Result, model: str) -> list[str]:
-    arm, choice, gain = result.arm, result.choice, study.gain(result)
+    variant, choice, gain = result.variant, result.choice, study.gain(result)
     rate = f"{choice.learning_rate:g}" + (EDGE_MARK if choice.edge else "")
     if len(choice.means) > 1:
         rate += f" of {len(choice.means)}"
     return [
-        arm.method,
-        arm.label + model,
-        count_text(arm.num_parameters),
-        bytes_text(arm.num_bytes),
+        variant.algorithm,
+        variant.label + model,
+        count_text(variant.num_parameters),
+        bytes_text(variant.num_bytes),
         rate,
         ", ".join(choice.reported_on),
         _interval(result.accuracy),
@@ -183,23 +186,6 @@ def _interval(estimate: Estimate) -> str:
 def _paper(point: PaperPoint) -> str:
     about = "" if point.mark == "stated" else "~"
     return f"{about}{100 * point.accuracy:.1f} ({point.source})"
-
-
-def count_text(count: int | None) -> str:
-    """`627,712`; `?` where it is not known."""
-    return "?" if count is None else f"{count:,}"
-
-
-def bytes_text(count: int | None) -> str:
-    """`52 B`, `28.5 KiB`, `2.4 MiB`."""
-    if count is None:
-        return "?"
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def _tex(text: str) -> str:

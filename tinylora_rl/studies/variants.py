@@ -1,8 +1,8 @@
-"""Runs that differ in nothing but learning rate and seed form one arm: a row of the tables.
+"""Groups runs that differ only in learning rate and seed into variants: the rows of the tables.
 
-What else may differ is known in part (method, model, adapter, control), and otherwise found by
-comparing configurations: a sweep over any key of it makes an arm of each value, labelled with the
-key. Settings that change only where things are kept or how often they are looked at do not count.
+Algorithm, model, adapter and control are always compared; further differences are found by
+comparing configurations: a sweep over any key makes a variant of each value, labelled with the key.
+Settings of where files are kept and how often a run is validated or saved do not count.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tinylora_rl.studies.records import RunRecord, setting
-from tinylora_rl.studies.trained import NAMES, Kind, kind_of
+from tinylora_rl.studies.size import NAMES, Kind, count_text
 
-METHODS = {"train": "GRPO", "sft": "SFT"}
-SEPARATE = ("seed", "lr")  # the two dimensions within an arm, whatever section they stand in
+ALGORITHMS = {"train": "GRPO", "sft": "SFT"}
+WITHIN = ("seed", "lr")  # the two dimensions within a variant, in any section
 BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "verb")  # first parts of keys
-MATTERS = ("trainer.total_training_steps", "trainer.total_epochs")  # and yet
+MATTERS = ("trainer.total_training_steps", "trainer.total_epochs")  # of BOOKKEEPING, yet compared
 NAMING = ("recipe", "experiment_name", "project_name", "provenance", "path", "dir")
 WATCHING = ("save_freq", "max_checkpoints", "evaluate", "deadline_s")  # and canary_*
-MOST_NAMED = 3  # differences in a label
+MOST_NAMED = 3  # differences named in a label
 COPIES = ("adapter", "actor_rollout_ref.model.lora.tinylora.adapter")  # compared as a whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One size of one method.
+class Variant:
+    """One size of one algorithm.
 
     Attributes:
+        algorithm: GRPO or SFT.
         adapter: the configuration's group, without its seed.
-        differences: {key: value} of what tells this arm from its likes.
+        differences: settings in which this variant differs from otherwise equal ones.
         runs: with their learning rates and seeds, in the order given.
     """
 
-    method: str
+    algorithm: str
     model: str
     kind: Kind
     adapter: Mapping[str, Any]
@@ -45,18 +46,23 @@ class Arm:
 
     @property
     def num_parameters(self) -> int | None:
-        """Trained numbers, from the first run that knows."""
-        found = (run.trained.num_parameters for run in self.runs)
+        """Trained numbers, from the first run that states them."""
+        found = (run.size.num_parameters for run in self.runs)
         return next((count for count in found if count is not None), None)
 
     @property
     def num_bytes(self) -> int | None:
-        found = (run.trained.num_bytes for run in self.runs)
+        found = (run.size.num_bytes for run in self.runs)
         return next((count for count in found if count is not None), None)
 
     @property
+    def name(self) -> str:
+        """Algorithm, count and label."""
+        return f"{self.algorithm} {count_text(self.num_parameters)}: {self.label}"
+
+    @property
     def label(self) -> str:
-        """The adapter and what is special, without method, model and count."""
+        """The adapter and the differences, without algorithm, model and count."""
         parts = [NAMES[self.kind]]
         adapter = self.adapter
         if self.kind in ("tinylora", "lora_xs"):
@@ -69,41 +75,43 @@ class Arm:
             parts.append(f"r={adapter.get('r')}")
         if self.control:
             parts.append(f"control={self.control}")
-        special = [f"{key}={value}" for key, value in self.differences.items() if value is not None]
-        parts += special[:MOST_NAMED]
-        if len(special) > MOST_NAMED:
-            parts.append(f"and {len(special) - MOST_NAMED} more settings")
+        differences = [
+            f"{key}={value}" for key, value in self.differences.items() if value is not None
+        ]
+        parts += differences[:MOST_NAMED]
+        if len(differences) > MOST_NAMED:
+            parts.append(f"and {len(differences) - MOST_NAMED} more settings")
         return " ".join(parts)
 
 
-def arms_of(runs: Sequence[RunRecord]) -> list[Arm]:
-    """The arms of `runs`: GRPO before SFT, small before large, and as first met among equals."""
+def variants_of(runs: Sequence[RunRecord]) -> list[Variant]:
+    """Groups `runs`: GRPO before SFT, small before large, among equals as first met."""
     alike: dict[str, list[RunRecord]] = {}
     for run in runs:
         alike.setdefault(_declared(run), []).append(run)
-    arms = [arm for group in alike.values() for arm in _split(group)]
-    order = list(METHODS.values())
+    variants = [variant for group in alike.values() for variant in _split(group)]
+    order = list(ALGORITHMS.values())
     return sorted(
-        arms,
-        key=lambda arm: (
-            arm.model,
-            order.index(arm.method),
-            arm.control is not None,
-            arm.num_parameters if arm.num_parameters is not None else 1 << 62,
+        variants,
+        key=lambda variant: (
+            variant.model,
+            order.index(variant.algorithm),
+            variant.control is not None,
+            variant.num_parameters if variant.num_parameters is not None else 1 << 62,
         ),
     )
 
 
 def _declared(run: RunRecord) -> str:
     return json.dumps(
-        [run.verb, run.model, _control(run), kind_of(run.config), _adapter(run)], sort_keys=True
+        [run.verb, run.model, _control(run), run.size.kind, _adapter(run)], sort_keys=True
     )
 
 
-def _split(runs: list[RunRecord]) -> Iterator[Arm]:
+def _split(runs: list[RunRecord]) -> Iterator[Variant]:
     flat = [dict(_settings(run)) for run in runs]
     keys = sorted({key for settings in flat for key in settings})
-    # A key that a run does not have is null: versions add keys, and say so with their default.
+    # A key that a run does not have is null: versions add keys, with null as their default.
     differing = [key for key in keys if any(s.get(key) != flat[0].get(key) for s in flat)]
     groups: dict[str, list[int]] = {}
     for index, settings in enumerate(flat):
@@ -111,10 +119,10 @@ def _split(runs: list[RunRecord]) -> Iterator[Arm]:
         groups.setdefault(identity, []).append(index)
     for indices in groups.values():
         first = runs[indices[0]]
-        yield Arm(
-            method=METHODS.get(first.verb, first.verb),
+        yield Variant(
+            algorithm=ALGORITHMS.get(first.verb, first.verb),
             model=first.model,
-            kind=kind_of(first.config),
+            kind=first.size.kind,
             adapter=_adapter(first),
             control=_control(first),
             differences=_shortened({key: flat[indices[0]].get(key) for key in differing}),
@@ -133,7 +141,7 @@ def _control(run: RunRecord) -> str | None:
 
 
 def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of whatever may change the outcome."""
+    """Yields (dotted key, value) of every setting that may change the outcome."""
     directory = str(setting(run.config, "run.dir") or run.source)
     for key, value in _flat(run.config):
         parts = key.split(".")
@@ -141,7 +149,7 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
             parts[0] in BOOKKEEPING
             or any(part in NAMING or part.endswith("_dir") for part in parts)
             or (parts[-1] in WATCHING or parts[-1].startswith("canary_"))
-            or any(part in SEPARATE or part.endswith("_seed") for part in parts)
+            or any(part in WITHIN or part.endswith("_seed") for part in parts)
             or key.startswith(tuple(f"{copy}." for copy in COPIES))
             or (isinstance(value, str) and directory in value)
         ):
@@ -158,7 +166,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _shortened(differences: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys cut to their last part where that is enough; copies of one value under one name once."""
+    """Cuts keys to their last part where that is unambiguous."""
     short: dict[str, Any] = {}
     for key, value in differences.items():
         last = key.rpartition(".")[2]

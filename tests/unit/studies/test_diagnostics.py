@@ -3,12 +3,12 @@
 import pytest
 
 from tests.unit.studies.made import make_run
-from tinylora_rl.studies.diagnostics import HALF_SPACING, read_metrics_aloud
+from tinylora_rl.studies.diagnostics import HALF_SPACING, diagnose
 from tinylora_rl.studies.records import read_run
 
 
 def rules(tmp_path, **settings):
-    return [r.rule for r in read_metrics_aloud(read_run(make_run(tmp_path / "run", **settings)))]
+    return [r.rule for r in diagnose(read_run(make_run(tmp_path / "run", **settings)))]
 
 
 def test_a_good_run_is_quiet(tmp_path):
@@ -22,10 +22,10 @@ def test_a_rate_too_small_to_move_v_is_said_with_its_numbers(tmp_path):
         learning_rate=1e-7,
         metrics={"tinylora/relative_delta_norm": 1e-6, "sync/survival": 1.0},
     )
-    (reading,) = read_metrics_aloud(read_run(run))
-    assert (reading.rule, reading.severity) == ("rate_too_small", "stop")
-    assert "too small to move v: after 12 steps at 1e-07 |dW|/|W| is 1.0e-06" in reading.says
-    assert "1.2e-06 in all" in reading.says
+    (diagnosis,) = diagnose(read_run(run))
+    assert (diagnosis.rule, diagnosis.severity) == ("rate_too_small", "error")
+    assert "too small to move v: after 12 steps at 1e-07 |dW|/|W| is 1.0e-06" in diagnosis.message
+    assert "1.2e-06 in all" in diagnosis.message
 
 
 def test_an_update_lost_in_rounding_is_too_small_however_large_its_norm(tmp_path):
@@ -70,8 +70,8 @@ def test_groups_without_spread_at_the_top_are_good_news(tmp_path):
     run = make_run(
         tmp_path / "run", metrics={"group/zero_std_frac": 0.9, "critic/score/mean": 0.98}
     )
-    readings = {r.rule: r.severity for r in read_metrics_aloud(read_run(run))}
-    assert readings == {"no_spread": "good", "quiet": "good"}
+    diagnoses = {r.rule: r.severity for r in diagnose(read_run(run))}
+    assert diagnoses == {"no_spread": "good", "quiet": "good"}
 
 
 def test_a_run_that_lost_its_reward_collapsed(tmp_path):
@@ -79,7 +79,7 @@ def test_a_run_that_lost_its_reward_collapsed(tmp_path):
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     lines += [f'{{"step": {step}, "critic/score/mean": 0.01}}' for step in range(8, 25)]
     (directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    assert "collapse" in [r.rule for r in read_metrics_aloud(read_run(directory))]
+    assert "collapse" in [r.rule for r in diagnose(read_run(directory))]
 
 
 def test_a_short_run_is_not_read(tmp_path):

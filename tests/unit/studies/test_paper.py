@@ -10,7 +10,7 @@ from tinylora_rl.studies.paper import (
     TABLE_2,
     TABLE_2_SIZES,
     all_points,
-    papers_numbers,
+    matching_points,
 )
 
 
@@ -39,30 +39,30 @@ def test_points_are_shares_with_a_mark():
     assert {point.benchmark for point in points} == set(BENCHMARKS)
 
 
-def test_ours_are_matched_by_model_benchmark_method_and_size():
-    found = papers_numbers(
+def test_ours_are_matched_by_model_benchmark_algorithm_and_size():
+    found = matching_points(
         adapter={},
         model=INSTRUCT_7B,
         benchmark="gsm8k",
-        method="SFT",
+        algorithm="SFT",
         kind="tinylora",
         num_parameters=12_544,
     )
     assert [(point.source, point.accuracy) for point in found] == [("figure 2", 0.882)]
-    found = papers_numbers(
+    found = matching_points(
         adapter={},
         model=INSTRUCT_3B,
         benchmark="gsm8k",
-        method="GRPO",
+        algorithm="GRPO",
         kind="full",
         num_parameters=3_000_000,
     )
     assert [(point.source, point.mark) for point in found] == [("table 2", "stated")]
-    assert not papers_numbers(
+    assert not matching_points(
         adapter={},
         model="base_model",
         benchmark="arithmetic",
-        method="GRPO",
+        algorithm="GRPO",
         kind="full",
         num_parameters=1,
     )
@@ -70,8 +70,13 @@ def test_ours_are_matched_by_model_benchmark_method_and_size():
 
 def test_another_tie_mode_or_dtype_is_another_point():
     def found(**adapter):
-        place = {"benchmark": "gsm8k", "method": "GRPO", "kind": "tinylora", "num_parameters": 63}
-        points = papers_numbers(model=INSTRUCT_3B, adapter=adapter, **place)
+        place = {
+            "benchmark": "gsm8k",
+            "algorithm": "GRPO",
+            "kind": "tinylora",
+            "num_parameters": 63,
+        }
+        points = matching_points(model=INSTRUCT_3B, adapter=adapter, **place)
         return {point.accuracy for point in points if point.source == "figure 4"}
 
     assert found() == {0.830}

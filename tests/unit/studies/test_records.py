@@ -28,7 +28,7 @@ def test_a_run_is_read_whole(tmp_path):
     )
     assert (run.state, run.num_steps) == ("finished", 12)
     assert run.accuracies()["greedy"] == [(0, 0.1), (12, 0.75)]
-    assert run.trained.num_parameters == 13  # logged, as there is no adapter
+    assert run.size.num_parameters == 13  # logged, as there is no adapter
     assert len(run.series("critic/score/mean")) == 12
 
 
@@ -57,8 +57,8 @@ def test_the_manifest_says_what_was_trained(tmp_path):
     directory = make_run(tmp_path / "a")
     write_adapter(directory / "adapter", u=2, num_groups=2)
     run = read_run(directory)
-    assert (run.trained.num_parameters, run.trained.num_bytes) == (4, 16)
-    assert (run.trained.num_modules, len(run.digest)) == (21, 64)
+    assert (run.size.num_parameters, run.size.num_bytes) == (4, 16)
+    assert (run.size.num_modules, len(run.digest)) == (21, 64)
     manifest = directory / "adapter" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"u": 2', '"u": 3'))
     with pytest.raises(ConfigError, match="digest differs"):
@@ -68,17 +68,17 @@ def test_the_manifest_says_what_was_trained(tmp_path):
 def test_lora_and_full_are_counted_from_the_base(tmp_path):
     with safe_open(base_model_dir() / "model.safetensors", "np") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    full = read_run(make_run(tmp_path / "full", adapter={})).trained
+    full = read_run(make_run(tmp_path / "full", adapter={})).size
     assert full.num_parameters == sum(map(math.prod, shapes.values()))
     assert full.num_bytes == 4 * full.num_parameters
     adapter = {"r": 3, "alpha": 2, "target_modules": TARGETS}
-    lora = read_run(make_run(tmp_path / "lora", adapter=adapter)).trained
+    lora = read_run(make_run(tmp_path / "lora", adapter=adapter)).size
     weights = [name for name in shapes if name.endswith("proj.weight")]
     assert lora.kind == "lora"
     assert len(weights) == 21
     assert lora.num_parameters == 3 * sum(sum(shapes[name]) for name in weights)
     gone = make_run(tmp_path / "gone", adapter={}, model=str(tmp_path / "no_model"))
-    assert read_run(gone).trained.num_parameters is None
+    assert read_run(gone).size.num_parameters is None
 
 
 def test_how_a_run_ended(tmp_path):
@@ -117,6 +117,20 @@ def test_parents_are_searched_and_names_tell_runs_apart(tmp_path):
     twice = [str(tmp_path), str(tmp_path / "sweep" / "u=1")]
     found = find_records(twice)
     assert [run.name for run in found.runs] == ["u=1/seed=0", "u=4/seed=0"]
+
+
+def test_wandbs_offline_directory_is_the_run_it_stands_in(tmp_path):
+    run = make_run(tmp_path / "a")
+    offline = run / "wandb" / "offline-run-1"
+    offline.mkdir(parents=True)
+    (offline / "run-1.wandb").touch()
+    for address in (offline / "run-1.wandb", offline, run / "wandb"):
+        (found,) = find_records([str(address)]).runs
+        assert found.source == str(run)
+    elsewhere = tmp_path / "wandb" / "offline-run-1"
+    elsewhere.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="no run in it"):
+        find_records([str(elsewhere)])
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path):

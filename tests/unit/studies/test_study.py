@@ -43,7 +43,12 @@ def runs(tmp_path):
 def test_rows_are_means_at_the_chosen_rate(runs):
     study = build_study(runs)
     rows = [
-        (r.arm.method, r.arm.num_parameters, r.choice.learning_rate, round(r.accuracy.value, 6))
+        (
+            r.variant.algorithm,
+            r.variant.num_parameters,
+            r.choice.learning_rate,
+            round(r.accuracy.value, 6),
+        )
         for r in study.results
     ]
     assert rows == [

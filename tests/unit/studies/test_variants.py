@@ -2,7 +2,7 @@
 
 from tests.unit.studies.made import make_run
 from tinylora_rl.studies.records import read_run
-from tinylora_rl.studies.variants import arms_of
+from tinylora_rl.studies.variants import variants_of
 
 
 def runs_of(tmp_path, *settings):
@@ -13,9 +13,13 @@ def runs_of(tmp_path, *settings):
 
 def test_rates_and_seeds_are_within_an_arm(tmp_path):
     runs = runs_of(tmp_path, {}, {"seed": 1}, {"learning_rate": 1e-4}, {"num_steps": 12})
-    (arm,) = arms_of(runs)
-    assert (arm.method, arm.label, arm.num_parameters) == ("GRPO", "TinyLoRA u=13 n_tie=all", 13)
-    assert len(arm.runs) == 4
+    (variant,) = variants_of(runs)
+    assert (variant.algorithm, variant.label, variant.num_parameters) == (
+        "GRPO",
+        "TinyLoRA u=13 n_tie=all",
+        13,
+    )
+    assert len(variant.runs) == 4
 
 
 def test_methods_sizes_and_ties_are_arms(tmp_path):
@@ -24,7 +28,7 @@ def test_methods_sizes_and_ties_are_arms(tmp_path):
     runs = runs_of(
         tmp_path, {"adapter": {}}, {"verb": "sft"}, {}, {"adapter": tied}, {"adapter": xs}
     )
-    assert [(arm.method, arm.label) for arm in arms_of(runs)] == [
+    assert [(variant.algorithm, variant.label) for variant in variants_of(runs)] == [
         ("GRPO", "TinyLoRA u=1 n_tie=2 structured"),
         ("GRPO", "TinyLoRA u=13 n_tie=all"),
         ("GRPO", "LoRA-XS n_tie=1"),
@@ -38,7 +42,9 @@ def test_any_other_setting_makes_arms_named_after_it(tmp_path):
         return {"settings": {"algorithm": {"rollout_is": value, "noise_seed": value}}}
 
     runs = runs_of(tmp_path, correction("token"), correction("none"), {"num_steps": 9})
-    labels = {arm.label.removeprefix("TinyLoRA u=13 n_tie=all ") for arm in arms_of(runs)}
+    labels = {
+        variant.label.removeprefix("TinyLoRA u=13 n_tie=all ") for variant in variants_of(runs)
+    }
     assert labels == {
         "rollout_is=token total_training_steps=12",
         "rollout_is=none total_training_steps=12",
@@ -48,4 +54,4 @@ def test_any_other_setting_makes_arms_named_after_it(tmp_path):
 
 def test_a_key_that_is_null_is_as_one_that_is_not_there(tmp_path):
     runs = runs_of(tmp_path, {"settings": {"algorithm": {"new_key": None}}}, {"seed": 1})
-    assert len(arms_of(runs)) == 1
+    assert len(variants_of(runs)) == 1

@@ -1,7 +1,7 @@
 """verl's FSDP engine with a TinyLoRA adapter: frozen sharded base, replicated fp32 v.
 
-Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units; what
-FSDP would do for a parameter of its own (average the gradient, clip, step) happens here by hand.
+Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units, so
+this engine averages its gradient, clips and steps, as FSDP does for parameters of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import logging
 import math
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -37,6 +37,7 @@ from tinylora_rl.adapter import (
 )
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.base_model import checkpoint_folder, commit_of
+from tinylora_rl.runs.progress import ProgressFile
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.gradient_snr import MicroBatchNoise, moment_snr
 from tinylora_rl.verl_plugin.nan_guard import (
@@ -55,7 +56,22 @@ from tinylora_rl.verl_plugin.sync import policy_message
 
 logger = logging.getLogger(__name__)
 
-MAX_LOGGED_ENTRIES = 64  # entries of v that are metrics of their own; beyond, its norms are
+MAX_LOGGED_ENTRIES = 64  # of v, each a metric of its own; of a longer v only norms are logged
+
+
+@dataclasses.dataclass
+class Sending:
+    """One sync, as the engine sends it.
+
+    Attributes:
+        policy_version: verl's global step; seeds stochastic rounding.
+        with_bank: sends the bank, too, for a rollout that has none yet.
+        survival: the part of the update that rounding left; complete once the stream is consumed.
+    """
+
+    policy_version: int | None = None
+    with_bank: bool = True
+    survival: Survival = dataclasses.field(default_factory=Survival)
 
 
 @EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cuda", "cpu"])
@@ -64,21 +80,21 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     Attributes:
         adapter: the adapter; `adapter.v` is the only trained tensor, equal on all ranks.
-        survival: what rounding left of the update in the latest sync.
-        policy_version: verl's global step of the policy that the next sync sends.
-        sends_bank: whether the next sync brings the bank, for a rollout that has none yet.
+        progress: reports the samples of an update that are done; None on other ranks than 0.
     """
 
     adapter: Adapter
-    survival: Survival
-    policy_version: int | None = None
-    sends_bank: bool = True
+    progress: ProgressFile | None = None
+    _sending: Sending | None = None
     _num_bad_losses = 0  # micro-batches of this update
+    _num_samples = 0  # of this update, so far
 
     # -- building ---------------------------------------------------------------------------------
 
+    # Upstream calls it once, when the Ray worker builds its model.
+    # We refuse unsupported settings first, and put our checkpoints in place of upstream's.
     def initialize(self) -> None:
-        self._refuse_what_cannot_work()
+        self._check_settings()
         super().initialize()
         self.checkpoint_manager = TinyLoraCheckpointManager(
             adapter=self.adapter,
@@ -94,7 +110,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         stated["base_revision"] = commit_of(folder)
         return {key: value for key, value in stated.items() if value is not None}
 
-    def _refuse_what_cannot_work(self) -> None:
+    def _check_settings(self) -> None:
         strategy = self.engine_config.strategy
         if strategy == "fsdp" and get_device_name() == "cpu":
             raise ValueError(
@@ -108,6 +124,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
                 "or fp32"
             )
 
+    # Upstream's `initialize` calls it to load the base model.
+    # We wrap the target linears of what it returns; FSDP shards the result, without v.
     def _build_module(self) -> torch.nn.Module:
         # verl loads a causal language model under this name; ours only selects this engine.
         self.model_config.model_type = "language_model"
@@ -119,7 +137,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return module
 
     def _build_adapter(self, module: torch.nn.Module) -> Adapter:
-        """Rank 0 decomposes the checkpoint's weights, or finds them decomposed; others receive.
+        """Decomposes the checkpoint's weights on rank 0, or reads the cache; others receive.
 
         The checkpoint stands for the base, not the module: its digest does not depend on the dtype
         that this run computes in, and only rank 0 need hold whole weights.
@@ -153,6 +171,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             )
         return adapter
 
+    # Upstream's `initialize` calls it with the sharded module.
+    # We optimise v alone.
     def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         from verl.workers.config.optimizer import build_optimizer
 
@@ -162,22 +182,33 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     # -- one step ---------------------------------------------------------------------------------
 
+    # Upstream calls it once per mini-batch: zero_grad, forward_backward_batch, optimizer_step.
+    # We add the metrics of v to its outputs, and report the progress.
     def train_batch(self, data: Any, loss_function: Any) -> Any:
-        self._num_bad_losses = 0
+        self._num_bad_losses = self._num_samples = 0
+        if self.progress is not None:
+            self.progress.begin("update", len(data))
         outputs = super().train_batch(data, loss_function)
         if self.is_mp_src_rank_with_outputs():
             outputs["metrics"].update(self._metrics())
         return outputs
 
+    # Upstream calls it for each micro-batch, of updates and of log-probs (forward_only).
+    # We count losses that are not finite; `optimizer_step` raises for them, on all ranks at once: a
+    # rank that raised here would leave the others waiting in a collective.
     def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
         loss, output = super().forward_step(micro_batch, loss_function, forward_only)
-        # told at the end of the update: a rank that raised here would leave the others waiting
-        if not forward_only and not math.isfinite(output["loss"]):
-            self._num_bad_losses += 1
+        if not forward_only:
+            self._num_bad_losses += not math.isfinite(output["loss"])
+            self._num_samples += len(micro_batch)
+            if self.progress is not None:
+                self.progress.advance_to(self._num_samples)
         return loss, output
 
+    # Upstream's `train_batch` calls it after the backward passes; it clips, steps, and skips an
+    # update whose gradient is not finite. We also average v's gradient, and raise instead.
     def optimizer_step(self) -> float:
-        """v moved by one step of the optimiser, by the same amount on all ranks.
+        """Moves v by one step of the optimiser, by the same amount on all ranks.
 
         Returns:
             The norm of the averaged gradient before clipping.
@@ -213,7 +244,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return float(grad_norm)
 
     def _metrics(self) -> dict[str, list[float]]:
-        """`tinylora/*` after an update, as lists: verl averages them over ranks."""
+        """Computes `tinylora/*` after an update, as lists: verl averages them over ranks."""
         v = self.adapter.v.detach()
         metrics = {
             "tinylora/v_norm": float(v.norm()),
@@ -230,8 +261,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return {key: [value] for key, value in (metrics | self._signal()).items()}
 
     def _signal(self) -> dict[str, float]:
-        """`signal/*` and the size of the latest step."""
-        told = {
+        """Computes `signal/*` and the size of the latest step."""
+        metrics = {
             "tinylora/step_norm": float(self._step_GU.norm()),
             "tinylora/relative_step_norm": self.adapter.relative_delta_norm(self._step_GU),
         }
@@ -239,29 +270,43 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             self.optimizer.state[self.adapter.v], self.optimizer.param_groups[0]["betas"]
         )
         if snr_G is not None:
-            told["signal/snr_mean"], told["signal/snr_min"] = (
-                float(snr_G.mean()),
-                float(snr_G.min()),
-            )
+            metrics |= {
+                "signal/snr_mean": float(snr_G.mean()),
+                "signal/snr_min": float(snr_G.min()),
+            }
         if self._micro_batch_snr is not None:
-            told["signal/microbatch_snr"] = self._micro_batch_snr
-        return told
+            metrics["signal/microbatch_snr"] = self._micro_batch_snr
+        return metrics
 
     # -- sync, reference, checkpoints --------------------------------------------------------------
 
+    @contextmanager
+    def sending(self, policy_version: int | None, *, with_bank: bool) -> Iterator[Sending]:
+        """Says which policy `get_per_tensor_param` streams inside the block.
+
+        Upstream's `update_weights` calls that method without arguments of ours.
+        """
+        self._sending = Sending(policy_version, with_bank)
+        try:
+            yield self._sending
+        finally:
+            self._sending = None
+
+    # Upstream's `ActorRolloutRefWorker.update_weights` calls it and passes the stream on.
+    # We stream a policy message in place of the module's weights.
     def get_per_tensor_param(
         self, **kwargs: Any
     ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], dict[str, Any] | None]:
-        """The policy as `sync.wire` describes it: v, and what `sync.mode` sends with it.
+        """Encodes the policy as `sync.policy_message` describes it, in the way of `sync.mode`.
 
         All ranks must consume it together: each full tensor is gathered from its shards.
         """
         del kwargs  # verl's LoRA settings; ours are in sync
         sync = sync_config(self.model_config.lora)
-        self.survival = Survival()
+        sending = self._sending or Sending()
         base_dtype = next(self.module.parameters()).dtype
-        bank = self.bank_bytes if self.sends_bank else None
-        header = policy_message.header(self.adapter, bank, base_dtype)
+        bank = self.bank_bytes if sending.with_bank else None
+        header = policy_message.encode(self.adapter, bank, base_dtype)
         if sync.mode == "vector":
             return header, None  # type: ignore[return-value]
         dtype = getattr(torch, sync.dtype)
@@ -272,18 +317,18 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             self._base_weights(adapted_only=sync.sleep_level == 1),
             dtype=dtype,
             rounding=sync.rounding,  # type: ignore[arg-type]
-            seed=f"{sync.seed}:{self.policy_version}",
-            survival=self.survival,
+            seed=f"{sync.seed}:{sending.policy_version}",
+            survival=sending.survival,
         )
         return chain(header, merged), None  # type: ignore[return-value]
 
     @functools.cached_property
     def bank_bytes(self) -> bytes:
-        """The bank for rollout workers that have none yet."""
+        """Serialises the bank, once, for rollout workers that have none yet."""
         return bank_to_bytes(self.adapter.bank)
 
     def _base_weights(self, *, adapted_only: bool) -> Iterator[tuple[str, torch.Tensor]]:
-        """Whole pristine weights by Hugging Face name, gathered from the ranks one at a time."""
+        """Yields whole pristine weights by Hugging Face name, gathered one at a time."""
         names = [target.weight_name for target in self.adapter.targets]  # in one order on all ranks
         if not adapted_only or fsdp_version(self.module) == 1:
             # FSDP1 gathers all of a unit at once anyway
@@ -300,9 +345,9 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     @torch.no_grad()
     def token_log_probs(self, token_ids: list[int]) -> list[float]:
-        """log p(token_ids[1:] | what comes before each) at temperature 1, as an update sees them.
+        """Computes log p of token_ids[1:], each given those before it, as an update does.
 
-        All ranks take part, with the same tokens.
+        Temperature 1. All ranks take part, with the same tokens.
         """
         batch = tu.get_tensordict(
             {
@@ -324,10 +369,14 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         log_probs = output["model_output"]["log_probs"].values().float()
         return log_probs[: len(token_ids) - 1].tolist()  # the last one has no next token
 
+    # Upstream enters it around the reference policy's log-probs (`ref_in_actor`).
+    # It switches PEFT's adapter off; we switch off ours.
     def disable_adapter(self) -> AbstractContextManager[None]:
-        """Inside, this engine is the reference policy."""
+        """Makes this engine the reference policy, inside the block."""
         return self.adapter.disabled()
 
+    # Upstream calls both with a folder for the actor; it saves the module's shards.
+    # We save v and the state of its optimiser; the base is never saved.
     def save_checkpoint(
         self,
         local_path: str,
@@ -336,7 +385,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         max_ckpt_to_keep: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """v, optimiser, scheduler and generators are in `local_path`, complete or not at all."""
+        """Saves v, optimiser, scheduler and generators in `local_path`, complete or not at all."""
         self.checkpoint_manager.save_checkpoint(
             local_path, hdfs_path, global_step, max_ckpt_to_keep
         )
@@ -357,7 +406,7 @@ def _log_progress(num_done: int, num_modules: int) -> None:
 
 
 def _broadcast(bank: Bank) -> Bank:
-    """Every rank holds rank 0's factors, bit for bit."""
+    """Sends rank 0's factors to every rank, bit for bit."""
     if dist.get_world_size() == 1:
         return bank
     for factors in bank.values():

@@ -1,4 +1,4 @@
-"""What a step leaves on the disk, in the order that makes a kill harmless.
+"""Writes the files of a step in an order in which a kill loses nothing.
 
     update -> v.jsonl -> checkpoint -> sync, validation -> adapter/ -> metrics.jsonl -> the
     checkpoint's manifest
@@ -28,22 +28,20 @@ from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.vector_log import VectorLog
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
 from tinylora_rl.verl_plugin.reward_metrics import telling_metrics
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
 logger = logging.getLogger(__name__)
 
 FULL_BYTES = 1 << 16  # with less room than this, a writer that failed has failed for want of room
 
 
-class KeptSteps(PPOTrainer):
-    """Any of verl's trainers, whose steps are kept, and which ends between two when asked to."""
+class StepCommitTrainer(PPOTrainer):
+    """Mixed into verl's trainers: commits every step, and stops between two when asked to."""
 
     total_training_steps: int
 
     def __init__(self, config: DictConfig) -> None:
         self._run = RunDirectory(Path(config.run.dir))
         self._stop = StopFile(self._run.path)
-        self._is_tinylora = config.actor_rollout_ref.model.model_type == MODEL_TYPE
         self._taken_step: int | None = None
         self._saved_step: int | None = None
         self._stopped_step: int | None = None
@@ -51,13 +49,18 @@ class KeptSteps(PPOTrainer):
 
     # -- beginning --------------------------------------------------------------------------------
 
+    # Upstream calls it at the end of `_setup`; afterwards `global_steps` is the resumed step.
+    # We cut v.jsonl there. verl validates "before training" on every start; a resumed step has been
+    # validated.
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         self._vectors = VectorLog(self._run.vectors, last_step=self.global_steps)
         if self.global_steps:
-            # verl validates "before training" on every start; a resumed run has been validated
             with open_dict(self.config):
                 self.config.trainer.val_before_train = False
+
+    # Upstream calls these two after it has made `self.logger`, whichever comes first.
+    # We add our file to its trackers.
 
     def on_validate_begin(self) -> None:
         self._open_metrics_file()
@@ -68,19 +71,23 @@ class KeptSteps(PPOTrainer):
         super().on_train_begin()
 
     def _open_metrics_file(self) -> None:
-        """The run's file is the last of verl's trackers: after it, all is told of a step."""
+        """Adds metrics.jsonl as the last tracker: its line means that all other outputs exist."""
         if "metrics.jsonl" not in self.logger.logger:
             self.logger.logger["metrics.jsonl"] = _LastTracker(self._run, self._finish_step)
 
     # -- a step -----------------------------------------------------------------------------------
 
+    # Upstream calls it once per step: rollout, log-probs, advantages, update.
+    # We write v after it, before anything else about the step. A baseline has none.
     def step(self, metrics: dict, timing_raw: dict) -> Any:
         batch = super().step(metrics, timing_raw)
         self._taken_step = self.global_steps
-        if self._is_tinylora:
-            self._vectors.append(self.global_steps, self.actor_rollout_wg.vector()[0])
+        if v_GU := self.actor_rollout_wg.vector()[0]:
+            self._vectors.append(self.global_steps, v_GU)
         return batch
 
+    # Upstream calls it after `step`, where `save_freq` says so; a failed writer leaves its files.
+    # We remove those, and name a disk that is full.
     def _save_checkpoint(self) -> None:
         folder = self._step_folder(self.global_steps)
         discard(folder)  # of a step that was interrupted, or is damaged
@@ -96,10 +103,10 @@ class KeptSteps(PPOTrainer):
         self._saved_step = self.global_steps
 
     def _publish_adapter(self, metrics: Mapping[str, Any]) -> None:
-        """`adapter/` of the run is the newest checkpoint's, and states how good it is."""
-        if not self._is_tinylora or self._saved_step != self.global_steps:
-            return
+        """Copies the adapter of a new checkpoint to `adapter/`, with its scores in the manifest."""
         newest = self._step_folder(self.global_steps) / "actor" / ADAPTER_DIR
+        if self._saved_step != self.global_steps or not newest.exists():  # a baseline has none
+            return
         with replacing_directory(self._run.adapter) as fresh:
             shutil.copytree(newest, fresh, dirs_exist_ok=True)
             (fresh / MANIFEST).write_bytes(
@@ -107,7 +114,7 @@ class KeptSteps(PPOTrainer):
             )
 
     def _finish_step(self, step: int) -> None:
-        """`step` counts from now on; all else about it is written. If asked to, the run ends."""
+        """Commits the checkpoint of `step`, about which all else is written; stops if asked to."""
         if step != self._taken_step:  # the validation before training
             return
         for dumped in self._dump_futures:  # validated responses, which verl writes from a thread
@@ -124,6 +131,8 @@ class KeptSteps(PPOTrainer):
             self.total_training_steps = step  # by which verl's loop ends here, as after a last step
             self._stopped_step = step
 
+    # Upstream calls it where its loop ends before the planned last step, that is, where we stopped.
+    # We record the step for whoever asked.
     def on_train_end(self) -> None:
         super().on_train_end()
         if self._stopped_step is not None:
@@ -133,14 +142,14 @@ class KeptSteps(PPOTrainer):
         return Path(self.config.trainer.default_local_dir) / f"global_step_{step}"
 
     def _remove_emptied(self) -> None:
-        """Of an old checkpoint verl removes what its workers wrote, and leaves the rest."""
+        """Removes what verl leaves of an old checkpoint: all that its workers did not write."""
         for folder in step_folders(Path(self.config.trainer.default_local_dir)):
             if not (folder / "actor").exists():
                 discard(folder)
 
 
 class _LastTracker:
-    """A tracking backend in verl's sense: a line in `metrics.jsonl`, and the step is finished."""
+    """A tracking backend in verl's sense: writes a line to metrics.jsonl, then ends the step."""
 
     def __init__(self, run: RunDirectory, finish_step: Callable[[int], None]) -> None:
         self._metrics = MetricsFile(run.metrics)

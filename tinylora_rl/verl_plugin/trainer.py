@@ -1,7 +1,38 @@
-"""verl's GRPO trainers, with what a TinyLoRA run needs around each step.
+"""Extends verl's trainers by hooks; the algorithm is verl's (0.9.1), untouched.
 
-The algorithm is verl's, untouched. Overridden are hooks: a fixed order of samples, a weight sync
-with a deadline and an answer, refusals of what is not finite, and metrics.
+GRPO's advantage is `core_algos.compute_grpo_outcome_advantage` (reward minus the group's mean, over
+its standard deviation). The weight of truncated importance sampling, per token and at most 2 (the
+paper names neither), is `rollout_corr_helper.compute_rollout_correction_weights`, and multiplies
+the clipped loss in `core_algos.compute_policy_loss_vanilla`. A run differs from verl's in that
+
+- it can be repeated: uids, seeds and order of the samples are fixed (see also `agent_loop`);
+- it ends where verl trains on: a worker that is not the policy, a sample that failed, a rollout
+  that hangs, a reward or gradient that is not finite;
+- a step counts only once everything about it is on the disk (`step_commit`).
+
+Overridden methods in the order in which `PPOTrainer` (verl/trainer/ppo/v1/trainer_base.py) calls
+them; those with a star are in `step_commit`, all others here.
+
+| verl calls | we do |
+|---|---|
+| `__init__`: `_build_replay_buffer` | bound its waits, poll more often, report progress |
+| `init`: `_init_resource_pool_mgr` | put in `TinyLoraWorker` |
+| `init`: `_load_checkpoint` * | cut v.jsonl at the resumed step, whose validation is not repeated |
+| `init`: `on_init_end` | sync v to the rollout, verified |
+| `fit`: `on_validate_begin`, `on_train_begin` * | make metrics.jsonl the last of verl's trackers |
+| `fit`: `step` * | append v to v.jsonl, after |
+| `step`: `_fetch_one_gen_batch` | number the prompts, in place of random uids |
+| `step`: `replay_buffer.sample` | raise if a prompt fails or none finishes (`rollout_timeout`) |
+| `step`: `on_sample_end` | ask the workers which policy they sampled from |
+| `step`: `_balance_batch` | sort the samples by uid |
+| `step`: `_compute_old_log_prob`, `_compute_ref_log_prob` | send the actor tensors alone |
+| `step`: `_compute_advantage` | refuse rewards that are not finite |
+| `step`: `_update_actor` | send tensors alone; refuse a norm that is not finite; name metrics |
+| `fit`: `_save_checkpoint` * | clear the folder first; name a full disk |
+| `fit`: `on_step_end` | sync v to the rollout, verified |
+| `fit`: `_compute_metrics` | add `reward/*`, `group/*`; publish adapter/ |
+| `fit`: `logger.log` * | write metrics.jsonl, commit the checkpoint; stop if asked to |
+| `fit`: `on_train_end` * | record after which step the run stopped |
 """
 
 from __future__ import annotations
@@ -32,20 +63,19 @@ from tinylora_rl.verl_plugin.settings import (
     TRAINER_MODE,
     sync_config,
 )
-from tinylora_rl.verl_plugin.step_commit import KeptSteps
-from tinylora_rl.verl_plugin.sync.canary import canary_metrics
+from tinylora_rl.verl_plugin.step_commit import StepCommitTrainer
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
-from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt
+from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, canary_metrics
 from tinylora_rl.verl_plugin.worker import TinyLoraWorker
 
-DRIVER_GRACE_S = 30.0  # the workers' own error, which says more, shall arrive before the driver's
+DRIVER_GRACE_S = 30.0  # a worker's own error, which says more, arrives before the driver's
 
 
-class TinyLoraHooks(KeptSteps):
-    """Around the steps of any of verl's trainers.
+class TinyLoraHooks(StepCommitTrainer):
+    """The hooks, for any of verl's trainers.
 
     Attributes:
-        verl_mode: the name by which verl looks the trainer's behaviour up in several places.
+        verl_mode: the name of the trainer that is extended; verl compares it in several places.
     """
 
     verl_mode: str
@@ -62,20 +92,25 @@ class TinyLoraHooks(KeptSteps):
 
     # -- building ---------------------------------------------------------------------------------
 
+    # Upstream calls it in `_setup`, to choose a Ray worker class for each role.
+    # We put ours in place of all that train or sample.
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
         for role, worker in self.role_worker_mapping.items():
             if issubclass(worker.__ray_metadata__.modified_class, ActorRolloutRefWorker):
                 self.role_worker_mapping[role] = ray.remote(TinyLoraWorker)
 
+    # Upstream calls it in `__init__`. Its buffer waits without limit, and looks every 2 s whether a
+    # rollout is complete: longer than a small one takes. We bound the first and shorten the second.
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
-        # verl looks every 2 s whether a rollout is complete: longer than a small rollout takes.
         buffer.poll_interval = self.config.run.poll_interval_s
         return bounded(buffer, self.config.run.rollout_deadline_s, ProgressFile(self._run.path))
 
     # -- a fixed order of samples ------------------------------------------------------------------
 
+    # Upstream calls it for each batch of prompts and gives them random uids.
+    # We number them, so that a resumed run's samples have the same names.
     def _fetch_one_gen_batch(self) -> Any:
         batch = super()._fetch_one_gen_batch()
         uids = [
@@ -86,8 +121,9 @@ class TinyLoraHooks(KeptSteps):
         tu.assign_non_tensor_stack(batch, "uid", uids)
         return batch
 
+    # Upstream calls it on the sampled batch, which is in order of arrival.
+    # We sort it first: sums of floats would otherwise differ from run to run.
     def _balance_batch(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> Any:
-        """verl orders a batch by arrival; sums of floats then differ from run to run."""
         batch.reorder(
             sorted(range(len(batch.keys)), key=lambda position: _sample_key(batch.keys[position]))
         )
@@ -95,22 +131,28 @@ class TinyLoraHooks(KeptSteps):
 
     # -- sync -------------------------------------------------------------------------------------
 
+    # Upstream calls these two when the checkpoint is loaded and after every step, and updates the
+    # rollout's weights there without an answer. We sync in place of that, and verify it.
+
     def on_init_end(self) -> None:
+        self.actor_rollout_wg.report_progress(str(self._run.path))
         self._sync_policy()
 
     def on_step_end(self) -> None:
         with marked_timer("update_weights", self.timing_raw, color="red"):
             self._sync_policy()
 
+    # Upstream calls it when all samples of the step are there, and lets the rollout sleep.
+    # We ask first which policy the samples came from.
     def on_sample_end(self) -> None:
         self._check_samplers()
         super().on_sample_end()
 
     def _sync_policy(self) -> None:
-        """Every rollout worker holds the current policy, has acknowledged it and proved it.
+        """Sends the policy to every rollout worker and checks receipts, weights and canary.
 
         Raises:
-            SyncError: some worker did not, within `sync.deadline_s`, or its canary is off.
+            SyncError: a worker did not answer within `sync.deadline_s`, or is not the policy.
         """
         version = self.global_steps
         canary = self._canary_of_actor()
@@ -123,7 +165,7 @@ class TinyLoraHooks(KeptSteps):
         self._pending_sync_metrics = metrics
 
     def _send_policy(self, version: int) -> dict[str, float]:
-        """The trainer's ranks feed the rollout workers beside them; returns `sync/*`."""
+        """Sends from each of the trainer's ranks to the worker beside it; returns `sync/*`."""
         pending = self.actor_rollout_wg.update_weights(global_steps=version, mode="naive")
         try:
             results = ray.get(pending, timeout=self._sync.deadline_s + DRIVER_GRACE_S)
@@ -132,7 +174,7 @@ class TinyLoraHooks(KeptSteps):
                 f"policy version {version} was not acknowledged by every rollout worker within "
                 f"sync.deadline_s={self._sync.deadline_s:g}"
             ) from None
-        # Each rank of the trainer feeds one vLLM worker; the leaders of the replicas hear them all.
+        # each rank sends to one vLLM worker; the leaders collect the receipts of their replicas
         num_acknowledged = sum(result["sync/num_acknowledgements"] for result in results)
         if num_acknowledged != len(results):
             raise SyncError(
@@ -142,16 +184,18 @@ class TinyLoraHooks(KeptSteps):
         return joined_sync_metrics(results)
 
     def _check_samplers(self) -> None:
-        """What was sampled since the latest sync was sampled from that policy, by all workers.
+        """Checks that all samples since the latest sync came from its policy.
 
-        A worker that died and came back in between holds the base model, and no policy.
+        A worker that restarted in between samples from the base model, and its receipt has no
+        version. Nothing else changes a worker's weights, so they are not measured again.
 
         Raises:
-            SyncError: a worker holds another policy; its samples are not used.
+            SyncError: a worker has another policy; its samples are not used.
         """
         for handle in self._rollout_servers():
+            asked = handle.policy_receipts.remote(measure=False)
             try:
-                receipts = ray.get(handle.policy_receipts.remote(), timeout=self._sync.deadline_s)
+                receipts = ray.get(asked, timeout=self._sync.deadline_s)
             except ray.exceptions.RayError as error:
                 raise SyncError(
                     "a rollout does not say which policy it sampled from: "
@@ -167,7 +211,10 @@ class TinyLoraHooks(KeptSteps):
         ]
 
     def _canary_of_actor(self) -> dict[str, list[float]]:
-        """Before the sync: afterwards the rollout may hold the memory that a forward pass needs."""
+        """Computes the actor's log-probs of the canary prompt; {} where none is due.
+
+        Before the sync, because after it the rollout may occupy the memory of a forward pass.
+        """
         every = self._sync.canary_every
         if not every or self._num_syncs % every:
             return {}
@@ -194,7 +241,10 @@ class TinyLoraHooks(KeptSteps):
             policy_version=self.global_steps,
         )
 
-    # -- what the actor is sent, what is not finite, and metrics -----------------------------------
+    # -- log-probs, advantages, the update, metrics ------------------------------------------------
+
+    # Upstream calls these two with the names of all fields of the samples, which the actor fetches.
+    # We name those that it computes with.
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict) -> Any:
         keep_fields_of_actor(batch)
@@ -204,6 +254,8 @@ class TinyLoraHooks(KeptSteps):
         keep_fields_of_actor(batch)
         return super()._compute_ref_log_prob(batch, metrics)
 
+    # Upstream calls it after the log-probs: truncated importance weights, then GRPO's advantage.
+    # We look at the rewards first: one NaN makes every advantage of its group NaN.
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
         scores = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores"]
@@ -212,6 +264,8 @@ class TinyLoraHooks(KeptSteps):
         check_rewards(zip(batch.keys, rewards, strict=True), self.global_steps)
         return super()._compute_advantage(batch, metrics)
 
+    # Upstream calls it last; an engine of verl's skips an update whose gradient is not finite.
+    # We end the run then, and give our metrics their own prefixes in place of "actor/".
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         keep_fields_of_actor(batch)
         batch = super()._update_actor(batch, metrics)
@@ -220,6 +274,8 @@ class TinyLoraHooks(KeptSteps):
             metrics[key.removeprefix("actor/")] = metrics.pop(key)
         return batch
 
+    # Upstream calls it after checkpoint, sync and validation, before the metrics are logged.
+    # We add the judges' metrics; then all is known that the published adapter's manifest states.
     def _compute_metrics(
         self, batch: Any, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
@@ -229,7 +285,7 @@ class TinyLoraHooks(KeptSteps):
 
 
 def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One `sync/*` from all ranks': sums of bytes and acknowledgements, else the largest."""
+    """Joins the ranks' `sync/*`: sums of bytes, tensors and acknowledgements, else the largest."""
     summed = {"sync/bytes", "sync/num_acknowledgements", "sync/num_tensors"}
     joined = {
         key: (sum if key in summed else max)(result[key] for result in results if key in result)
@@ -242,32 +298,34 @@ def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, flo
 
 @register_trainer(TRAINER_MODE)
 class TinyLoraTrainer(TinyLoraHooks, PPOTrainerSync):
-    """Trainer and rollout share their GPUs. `trainer.v1.trainer_mode: tinylora_sync`."""
+    """Trains and samples on the same GPUs, in turn. `trainer.v1.trainer_mode: tinylora_sync`."""
 
     verl_mode = "sync"
 
 
 @register_trainer(SEPARATE_TRAINER_MODE)
 class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
-    """The rollout has GPUs or nodes of its own, and samples while the trainer trains.
+    """Samples on GPUs or nodes of their own while the trainer trains.
 
     Selected by `placement=separate`; a checkpoint engine carries the policy.
     """
 
     verl_mode = "separate_async"
 
+    # Upstream calls it in `init`. Without hybrid replicas verl 0.9.1 logs there with print's
+    # `flush`, a TypeError at level INFO; we raise the level. Remove when verl has fixed it.
     def _setup(self) -> None:
-        # verl 0.9.1 logs there with print's `flush`, which is a TypeError at level INFO
-        # (PPOTrainerSeparateAsync._setup, without hybrid replicas). Remove when it does not.
         logging.getLogger(PPOTrainerSeparateAsync.__module__).setLevel(logging.WARNING)
         super()._setup()
 
+    # Upstream's own `on_step_end` also switches hybrid replicas, of which we have none.
     def on_step_end(self) -> None:
         if self.prev_step_profile:
             self._stop_rollout_profiling()
         super().on_step_end()
 
     def _send_policy(self, version: int) -> dict[str, float]:
+        """Sends through the checkpoint engine to all standalone replicas; returns `sync/*`."""
         start_s = time.monotonic()
         sent = self.standalone_checkpoint_manager.update_weights(version)
         workers = [
@@ -290,13 +348,13 @@ class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
 
 
 class _TinyLoraTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
-    """verl's task runner; defined here, it brings the registrations into its process."""
+    """verl's task runner; unpickled by this module's name, it registers our classes there."""
 
 
 TinyLoraTaskRunner = ray.remote(_TinyLoraTaskRunner)
 
 
 def _sample_key(key: str) -> tuple[str, int, int]:
-    """`{uid}_{sample}_{output}`, verl's key of a trajectory, in numeric order."""
+    """Sorts `{uid}_{sample}_{output}`, verl's keys of trajectories, by number."""
     uid, sample, output = key.rsplit("_", 2)
     return uid, int(sample), int(output)

@@ -1,8 +1,10 @@
-"""The Ray worker of a TinyLoRA run. Importing this module registers engine and rollout."""
+"""Extends verl's Ray worker of the actor. Importing this module registers engine and rollout."""
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -11,6 +13,7 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.workers.engine_workers import TrainingWorker
 
+from tinylora_rl.runs.progress import ProgressFile
 from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
@@ -19,10 +22,11 @@ from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # re
 class TinyLoraTrainingWorker(TrainingWorker):
     """verl's training worker, which also finds its process group on a CPU."""
 
+    # Upstream creates one in every process of the actor, and joins its process group here.
+    # It asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is the CPU
+    # itself (verl 0.9.1); a group that exists already is left alone, so we join it first.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if get_device_name() == "cpu" and not dist.is_initialized():
-            # verl 0.9.1 asks for "cpu:gloo,<device>:<backend>", which torch refuses where the
-            # device is the CPU itself; it leaves a group alone that exists already.
             dist.init_process_group(
                 backend="cpu:gloo",
                 rank=int(os.environ["RANK"]),
@@ -33,15 +37,26 @@ class TinyLoraTrainingWorker(TrainingWorker):
 
 
 class TinyLoraWorker(DetachActorWorker):
-    """verl's worker, whose weight sync returns what it did."""
+    """verl's worker, which also reports on its syncs and on v.
+
+    A baseline (LoRA, full fine-tuning) trains in verl's own engine: it has no v, no canary and no
+    progress, and its checkpoints and older policies are verl's.
+    """
 
     actor_worker_cls = TinyLoraTrainingWorker
 
+    @property
+    def _tinylora(self) -> TinyLoraEngine | None:
+        engine = self.actor.engine
+        return engine if isinstance(engine, TinyLoraEngine) else None
+
+    # Upstream calls it after every step: it passes the engine's weights to the rollout beside it
+    # ("naive") or to a checkpoint engine. We say which policy that is, and return `sync/*`.
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     async def update_weights(
         self, global_steps: int | None = None, mode: str = "auto"
     ) -> dict[str, float]:
-        """The rollout holds this actor's policy and acknowledged it.
+        """Sends this actor's policy to the rollout, which acknowledges it.
 
         Args:
             mode: "naive" to the rollout that shares this worker's GPU; else the name of a
@@ -53,29 +68,34 @@ class TinyLoraWorker(DetachActorWorker):
         Raises:
             SyncError: see `TinyLoraServerAdapter.update_weights`.
         """
-        engine = self.actor.engine
-        engine.policy_version = global_steps
-        metrics: dict[str, float]
-        if mode == "naive":
-            engine.sends_bank = self.rollout.bank is None
-            await super().update_weights(global_steps=global_steps, mode=mode)
-            metrics = dict(self.rollout.sync_metrics)
-        else:
-            engine.sends_bank = True  # the checkpoint engine knows who needs it
+        is_beside = mode == "naive"
+        # a checkpoint engine knows by itself which rollouts lack the bank
+        with_bank = self.rollout.needs_bank() if is_beside else True
+        engine = self._tinylora
+        block = engine.sending(global_steps, with_bank=with_bank) if engine else nullcontext()
+        with block as sending:
             metrics = await super().update_weights(global_steps=global_steps, mode=mode) or {}
-        if isinstance(engine, TinyLoraEngine) and engine.survival.total:
-            metrics["sync/survival"] = engine.survival.share  # merged here
+        if is_beside:
+            metrics = dict(self.rollout.sync_metrics)
+        if sending is not None and sending.survival.total:
+            metrics["sync/survival"] = sending.survival.share  # merged in this process
         return metrics
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def report_progress(self, run_dir: str) -> None:
+        """Reports the progress of every update from now on, to the run's terminal."""
+        if self._tinylora is not None and self._tinylora.rank == 0:
+            self._tinylora.progress = ProgressFile(Path(run_dir))
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def canary_log_probs(self, token_ids: list[int]) -> dict[str, list[float]]:
-        """Of token_ids[1:], under the actor's policy and under the base model; equal on all ranks.
+        """Computes log-probs of token_ids[1:] under policy and base model; equal on all ranks.
 
         Returns:
-            {"policy": ..., "base": ...} in nats; empty where verl's own engine trains.
+            {"policy": ..., "base": ...} in nats; empty for a baseline.
         """
-        engine = self.actor.engine
-        if not isinstance(engine, TinyLoraEngine):
+        engine = self._tinylora
+        if engine is None:
             return {}
         policy = engine.token_log_probs(token_ids)
         with engine.disable_adapter():
@@ -83,27 +103,23 @@ class TinyLoraWorker(DetachActorWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def vector(self) -> list[list[float]]:
-        """v, a row for each group; equal on all ranks.
+        """Reads v, a row for each group; equal on all ranks. Empty for a baseline."""
+        return [] if self._tinylora is None else self._tinylora.adapter.v.detach().tolist()
 
-        Empty where verl's own engine trains.
-        """
-        engine = self.actor.engine
-        return engine.adapter.v.detach().tolist() if isinstance(engine, TinyLoraEngine) else []
-
-    # verl keeps whole models for the log-probs of an older policy; v is what differs between them
+    # Upstream calls these two (separate placement, several updates per sync) to compute log-probs
+    # of an older policy, and copies whole models. Policies differ in v alone, so we copy that.
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_model_to_cpu(self, n: int) -> None:
-        engine = self.actor.engine
-        if not isinstance(engine, TinyLoraEngine):
+        if self._tinylora is None:
             super().save_model_to_cpu(n)
             return
-        self.__dict__.setdefault("cpu_saved_models", {})[n] = engine.adapter.v.detach().clone()
+        saved = self._tinylora.adapter.v.detach().clone()
+        self.__dict__.setdefault("cpu_saved_models", {})[n] = saved
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def restore_model_from_cpu(self, n: int) -> None:
-        engine = self.actor.engine
-        if not isinstance(engine, TinyLoraEngine):
+        if self._tinylora is None:
             super().restore_model_from_cpu(n)
             return
-        engine.adapter.v.data.copy_(self.cpu_saved_models[n])
+        self._tinylora.adapter.v.data.copy_(self.cpu_saved_models[n])

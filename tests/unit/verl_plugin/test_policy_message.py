@@ -21,7 +21,7 @@ def adapter():
 
 def read(stream) -> tuple[policy_message.Policy, list[tuple[str, torch.Tensor]]]:
     async def all_of_it():
-        policy, rest = await policy_message.split(stream)
+        policy, rest = await policy_message.decode(stream)
         return policy, [item async for item in rest]
 
     return asyncio.run(all_of_it())
@@ -40,7 +40,7 @@ def test_a_bank_arrives_bit_for_bit_in_order(adapter):
 def test_the_header_is_read_and_the_rest_left(adapter):
     bank = bank_to_bytes(adapter.bank)
     rest = [("a", torch.ones(2)), ("b", torch.zeros(3))]
-    policy, left = read(iter([*policy_message.header(adapter, bank, torch.bfloat16), *rest]))
+    policy, left = read(iter([*policy_message.encode(adapter, bank, torch.bfloat16), *rest]))
     assert torch.equal(policy.v_GU, adapter.v.data)
     assert policy.bank == bank
     assert policy.base_dtype == torch.bfloat16
@@ -84,12 +84,12 @@ def test_a_broadcast_reaches_all_replicas_and_brings_the_bank_once(adapter):
         async def both_ends():
             sent = [
                 await engine.send_weights(
-                    policy_message.header(adapter, bank, torch.bfloat16), version
+                    policy_message.encode(adapter, bank, torch.bfloat16), version
                 )
                 for engine in engines[:2]
             ]
             return sent, [
-                await policy_message.split(engine.receive_weights(version))
+                await policy_message.decode(engine.receive_weights(version))
                 for engine in engines[2:]
             ]
 

@@ -1,7 +1,7 @@
-"""What travels to the rollout, the same for all modes and for rollouts here and elsewhere.
+"""Encodes a policy as a stream of named tensors, the same for all sync modes and placements.
 
-A stream of named tensors. First v, and the bank where the other end has none yet; then, depending
-on the mode, nothing (`vector`), the merged weights (`merged`), or LoRA factors (`factors`).
+First the header: v, and the bank where the other end has none yet. Then, depending on the mode,
+nothing (`vector`), the merged weights (`merged`), or LoRA factors (`factors`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What a stream's header says.
+    """The header of a stream, decoded.
 
     Attributes:
-        v_GU: v as it acts, fp32, on the CPU; None of a policy that is no TinyLoRA adapter.
+        v_GU: v as it acts, fp32, on the CPU; None for a baseline, which has no v.
         bank: the bank's bytes, if they came along.
         base_dtype: of the weights that the trainer adds the update to.
     """
@@ -48,10 +48,10 @@ class Policy:
         return None if self.v_GU is None else vector_digest(self.v_bytes)
 
 
-def header(
+def encode(
     update: Update, bank: bytes | None, base_dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The beginning of every stream."""
+    """Yields the header, with which every stream begins."""
     yield VECTOR, update.acting_v.cpu()
     yield BASE, torch.empty(0, dtype=base_dtype)
     if bank is not None:
@@ -59,14 +59,14 @@ def header(
 
 
 def lora_tensors(update: Update, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    """dW(v) of every module as the LoRA tensors that PEFT would save and vLLM reads."""
+    """Yields dW(v) of every module as the LoRA tensors that PEFT saves and vLLM reads."""
     for name, (A_RI, B_OR) in update.lora_factors().items():
         yield f"base_model.model.{name}.lora_A.weight", A_RI.to(dtype).contiguous()
         yield f"base_model.model.{name}.lora_B.weight", B_OR.to(dtype).contiguous()
 
 
 def lora_config(config: TinyLoraConfig) -> dict[str, Any]:
-    """The PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
+    """Builds the PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -78,8 +78,8 @@ def lora_config(config: TinyLoraConfig) -> dict[str, Any]:
     }
 
 
-async def split(weights: Iterable[Any] | AsyncIterator[Any]) -> tuple[Policy, NamedTensors]:
-    """The header of a stream, read, and what comes after it, not yet."""
+async def decode(weights: Iterable[Any] | AsyncIterator[Any]) -> tuple[Policy, NamedTensors]:
+    """Reads the header of a stream; returns it and the rest, which is not read yet."""
     stream = ensure_async_iterator(weights)
     found: dict[str, torch.Tensor] = {}
     first: list[tuple[str, torch.Tensor]] = []

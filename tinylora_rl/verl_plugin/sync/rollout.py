@@ -1,4 +1,4 @@
-"""The rollout `vllm_tinylora`: verl's vLLM rollout, whose workers acknowledge every sync.
+"""Extends verl's vLLM rollout: every worker acknowledges every sync (`vllm_tinylora`).
 
 Two ends: `TinyLoraServerAdapter` sits in the trainer's worker and sends; `TinyLoraHttpServer` is
 the Ray actor around the vLLM engine. Importing this module registers both.
@@ -32,7 +32,7 @@ from tinylora_rl.verl_plugin.settings import (
     sync_config,
 )
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
-from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, lora_config, split
+from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, decode, lora_config
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier
 from tinylora_rl.vllm_plugin.prompt_log_probs import prompt_log_probs
 from tinylora_rl.vllm_plugin.worker_policy import MergeSettings
@@ -41,21 +41,26 @@ EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.VerlWorkerExtension"
 
 
 class TinyLoraHttpServer(vLLMHttpServer):
-    """verl's server with our worker extension, and with a way to hear what the workers answer."""
+    """verl's server with our worker extension, and with methods that return its workers' answers.
 
+    verl's own `collective_rpc` drops them.
+    """
+
+    # Upstream calls it when it starts vLLM, for the class that it mixes into vLLM's worker.
+    # We name ours, which is derived from upstream's.
     def _get_worker_extension_cls(self) -> str:
         return EXTENSION
 
+    # Upstream calls it before vLLM sleeps. It takes 2, which drops the weights, unless LoRA is on.
+    # Ours is `sync.sleep_level`: 1 keeps them in host memory, so that a sync can bring v alone.
     def _resolve_sleep_level(self) -> int:
-        # 1 keeps the weights in host memory: what a sync of a few numbers starts from. 2 drops
-        # them, and every sync must bring all.
         if self.model_config.lora.get("tinylora") is None:
             return super()._resolve_sleep_level()
         return sync_config(self.model_config.lora).sleep_level
 
-    async def policy_receipts(self) -> list[dict[str, Any]]:
-        """One receipt per vLLM worker here (verl's `collective_rpc` drops the answers)."""
-        return await self.engine.collective_rpc("policy_receipt")
+    async def policy_receipts(self, *, measure: bool) -> list[dict[str, Any]]:
+        """Collects a receipt from every vLLM worker; see `WorkerExtension.policy_receipt`."""
+        return await self.engine.collective_rpc("policy_receipt", args=(measure,))
 
     async def all_have_factors(self) -> bool:
         return all(await self.engine.collective_rpc("has_factors"))
@@ -67,13 +72,13 @@ class TinyLoraHttpServer(vLLMHttpServer):
         await self.engine.collective_rpc("load_vector", args=(v, num_groups, policy_version))
 
     async def prompt_log_probs(self, token_ids: list[int]) -> list[float]:
-        """Log-probs of token_ids[1:] under the policy that this engine samples from now."""
+        """Computes log-probs of token_ids[1:] under the policy that this engine samples from."""
         from vllm.lora.request import LoRARequest
 
         lora = None
         if self.lora_as_adapter:
-            [held] = await self.engine.list_loras()
-            lora = LoRARequest(lora_name=str(held), lora_int_id=held, lora_path="in memory")
+            [number] = await self.engine.list_loras()
+            lora = LoRARequest(lora_name=str(number), lora_int_id=number, lora_path="in memory")
         return await prompt_log_probs(self.engine, token_ids, lora)
 
 
@@ -87,18 +92,19 @@ class TinyLoraReplica(vLLMReplica):
     def _get_server_name_prefix(self) -> str:
         return f"{ROLLOUT_NAME}_"  # by which the adapter finds its server
 
+    # Upstream calls it for the workers of a standalone rollout, which has no trainer's rank beside
+    # it. We put in our worker, which keeps the metrics of its syncs.
     def get_ray_class_with_init_args(self) -> RayClassWithInitArgs:
-        """Of the worker beside a standalone rollout, which has no trainer's rank beside it."""
-        wanted = super().get_ray_class_with_init_args()
-        wanted.cls = ray.remote(StandaloneWorker)
-        return wanted
+        ray_class = super().get_ray_class_with_init_args()
+        ray_class.cls = ray.remote(StandaloneWorker)
+        return ray_class
 
 
 class StandaloneWorker(CheckpointEngineWorker):
-    """verl's receiving end of a sync to a standalone rollout, which tells what it did."""
+    """verl's receiving end of a sync to a standalone rollout."""
 
     def sync_metrics(self) -> dict[str, float]:
-        """`sync/*` of the latest sync."""
+        """Returns `sync/*` of the latest sync."""
         return self.server_adapter.sync_metrics
 
 
@@ -114,7 +120,7 @@ class TinyLoraServerAdapter(ServerAdapter):
     """The sending end, one per trainer rank, or per standalone rollout worker.
 
     Attributes:
-        bank: the bank's bytes, from the first sync on; whoever feeds this asks whether it is here.
+        bank: the bank's bytes, from the first sync on, on the rank that leads its replica.
         sync_metrics: `sync/*` of the latest acknowledged sync.
     """
 
@@ -122,6 +128,13 @@ class TinyLoraServerAdapter(ServerAdapter):
     sync_metrics: dict[str, float]
     _verifier: Verifier | None = None
 
+    def needs_bank(self) -> bool:
+        """Says whether the next sync must bring the bank to this rank."""
+        return self._has_server and self.bank is None
+
+    # Upstream calls it on every trainer rank (every standalone worker) in every sync.
+    # It streams to the worker beside it and waits without limit; we bound all waits, let one rank
+    # of the replica collect the receipts of all its workers, and verify them.
     @torch.no_grad()
     async def update_weights(
         self,
@@ -130,26 +143,24 @@ class TinyLoraServerAdapter(ServerAdapter):
         wire_format: str = "named_tensors",
         **kwargs: Any,
     ) -> None:
-        """Every vLLM worker of this replica holds policy version `global_steps`, said so, and its
-        weights say so.
+        """Syncs the policy to the vLLM workers of this replica, and verifies that they have it.
 
         Args:
-            weights: a stream as `wire` describes it; of a policy that is no TinyLoRA adapter, the
-                whole weights alone.
+            weights: a stream of `policy_message`; for a baseline the whole weights alone.
 
         Raises:
-            SyncError: a worker failed, stayed silent beyond `sync.deadline_s`, claims another
-                policy than was sent, or holds other weights than it claims; the message names it.
+            SyncError: a worker failed or did not answer within `sync.deadline_s`, or its receipt or
+                its weights are not those of the policy; the message names it.
         """
         assert wire_format == "named_tensors", wire_format
         config = sync_config(self.model_config.lora)
         what = f"the sync of policy version {global_steps} to rollout replica {self.replica_rank}"
         start_s = time.monotonic()
         deadline = Deadline(config.deadline_s, what)
-        policy, rest = await split(weights)
-        self._keep_bank(policy, config)
+        policy, rest = await decode(weights)
         leads = self._ensure_server_handle()  # one rank speaks for the replica
         if leads and policy.v_GU is not None:
+            self._take_bank(policy, config)
             await self._give_bank(config, deadline, what)
 
         sent = StreamCount()
@@ -157,32 +168,22 @@ class TinyLoraServerAdapter(ServerAdapter):
             async for name, _ in rest:
                 raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
             if leads:
-                held = self.server_handle.load_vector.remote(
+                loading = self.server_handle.load_vector.remote(
                     policy.v_bytes, len(policy.v_GU), global_steps
                 )
-                await _within(held, deadline, what)
+                await _within(loading, deadline, what)
         else:
             if config.mode == "factors" and policy.v_GU is not None:
-                # verl says so itself where trainer and rollout share GPUs, and not elsewhere
+                # verl passes these itself where trainer and rollout share GPUs, not elsewhere
                 adapter = adapter_config(self.model_config.lora)
                 kwargs = {"peft_config": lora_config(adapter), "base_sync_done": True}
             elif policy.v_GU is not None:
                 kwargs = {"adapted_only": config.sleep_level == 1}
             await self._stream(rest, sent, policy, global_steps, deadline, what, kwargs)
 
-        receipts: list[dict[str, Any]] = []
-        measured: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if leads:
-            receipts = await _within(self.server_handle.policy_receipts.remote(), deadline, what)
-            ExpectedReceipt(
-                policy_version=global_steps,
-                v_digest=policy.v_digest,
-                num_tensors=sent.num_tensors or None,
-            ).check(receipts)
-            if policy.v_GU is not None:
-                assert self._verifier is not None
-                measured = self._verifier.check(receipts, policy.v_GU)
-            measured |= _spent(receipts)
+            metrics = await self._verify(policy, sent, global_steps, deadline, what)
             await _within(self.server_handle.clear_kv_cache.remote(), deadline, what)
             if global_steps is not None:
                 await _within(
@@ -190,16 +191,38 @@ class TinyLoraServerAdapter(ServerAdapter):
                 )
         num_bytes = sent.num_bytes or (policy.v_GU.nbytes if policy.v_GU is not None else 0)
         self.sync_metrics = {
-            "sync/num_acknowledgements": float(len(receipts)),
+            "sync/num_acknowledgements": 0.0,
             "sync/seconds": time.monotonic() - start_s,
             "sync/bytes": float(num_bytes),
             "sync/num_tensors": float(sent.num_tensors),
             "sync/policy_version": float(-1 if global_steps is None else global_steps),
-            **measured,
+            **metrics,
         }
 
-    def _keep_bank(self, policy: Policy, config: SyncConfig) -> None:
-        """The bank of the first sync stays here, for workers that come back without theirs."""
+    async def _verify(
+        self,
+        policy: Policy,
+        sent: StreamCount,
+        policy_version: int | None,
+        deadline: Deadline,
+        what: str,
+    ) -> dict[str, float]:
+        """Checks every worker's receipt and measured rows; returns their `sync/*`."""
+        asked = self.server_handle.policy_receipts.remote(measure=policy.v_GU is not None)
+        receipts = await _within(asked, deadline, what)
+        ExpectedReceipt(
+            policy_version=policy_version,
+            v_digest=policy.v_digest,
+            num_tensors=sent.num_tensors or None,
+        ).check(receipts)
+        metrics = {"sync/num_acknowledgements": float(len(receipts)), **_durations(receipts)}
+        if policy.v_GU is not None:
+            assert self._verifier is not None
+            metrics |= self._verifier.check(receipts, policy.v_GU)
+        return metrics
+
+    def _take_bank(self, policy: Policy, config: SyncConfig) -> None:
+        """Keeps the bank of the first sync, for workers that restart, and builds the verifier."""
         if policy.bank is None or policy.bank == self.bank:
             return
         self.bank = policy.bank
@@ -212,7 +235,7 @@ class TinyLoraServerAdapter(ServerAdapter):
             base,
             dtype=getattr(torch, config.dtype),
             rounded="factors" if config.mode == "factors" else config.rounding,
-            # the trainer merges into its own weights, a vLLM worker into those that it holds
+            # the trainer merges into its own weights, a vLLM worker into its copy of them
             base_dtype=policy.base_dtype
             if config.mode == "merged"
             else getattr(torch, config.dtype),
@@ -241,7 +264,7 @@ class TinyLoraServerAdapter(ServerAdapter):
         what: str,
         kwargs: dict[str, Any],
     ) -> None:
-        """`rest` is loaded by this rank's vLLM worker, which takes part in the replica's call."""
+        """Streams `rest` to the vLLM worker beside this rank, in one call to all of the replica."""
         loading = await self._execute_method(
             "load_policy",
             non_block=True,
@@ -269,9 +292,9 @@ class TinyLoraServerAdapter(ServerAdapter):
             await _within(loading, deadline, what)
 
 
-def _spent(receipts: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of the slowest worker, and what rounding left where the workers merged."""
-    spent = {
+def _durations(receipts: list[dict[str, Any]]) -> dict[str, float]:
+    """Takes the slowest worker's seconds, and `sync/survival` where the workers merged."""
+    metrics = {
         f"sync/{key}": max(float(receipt[key]) for receipt in receipts)
         for key in ("merge_s", "pack_s")
         if all(key in receipt for receipt in receipts)
@@ -279,8 +302,8 @@ def _spent(receipts: list[dict[str, Any]]) -> dict[str, float]:
     total = sum(receipt.get("survival_total", 0.0) for receipt in receipts)
     if total > 0:
         kept = sum(receipt.get("survival_kept", 0.0) for receipt in receipts)
-        spent["sync/survival"] = kept / total
-    return spent
+        metrics["sync/survival"] = kept / total
+    return metrics
 
 
 async def _counted(
@@ -306,7 +329,7 @@ async def _within(reference: ray.ObjectRef, deadline: Deadline, what: str) -> An
 
 
 def _raise_failure(reference: ray.ObjectRef, what: str) -> None:
-    """If the load ended in an error, raise it; if it ended well, its answer is on the way."""
+    """Raises if the load ended in an error; if it ended well, the receiver's answer is coming."""
     try:
         ray.get(reference)
     except ray.exceptions.RayError as error:
@@ -314,7 +337,7 @@ def _raise_failure(reference: ray.ObjectRef, what: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error from another process: type and message, no traceback."""
+    """Takes the last line of another process's error: type and message, no traceback."""
     return str(error).strip().splitlines()[-1].strip()
 
 

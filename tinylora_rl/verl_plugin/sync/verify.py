@@ -1,4 +1,12 @@
-"""Whether rollout workers hold the policy: what they answer, against what the trainer knows."""
+"""Verifies that rollout workers sample from the policy: receipts, measured rows, canary.
+
+| check | when | finds |
+|---|---|---|
+| `ExpectedReceipt` | after a sync | another policy, another v, or none; lost tensors |
+| `Verifier` | after a sync | weights that are not W + dW(v): stale, doubled, torn, another base |
+| `canary_metrics` | every `canary_every` syncs | a sampler that is not the policy, for any reason |
+| version alone | after sampling | a worker that restarted in between |
+"""
 
 from __future__ import annotations
 
@@ -24,7 +32,7 @@ class ExpectedReceipt:
 
     Attributes:
         policy_version: verl's global step of the policy that was sent.
-        v_digest: of v's bits; None where the policy is no TinyLoRA adapter.
+        v_digest: of v's bits; None for a baseline.
         num_tensors: how many were streamed; None where none were. A stream that lost or doubled
             one loads without an error.
     """
@@ -34,25 +42,27 @@ class ExpectedReceipt:
     num_tensors: int | None = None
 
     def check(self, receipts: Sequence[Receipt]) -> None:
-        """Every worker claims to hold this.
+        """Compares the receipts of all workers with these fields.
 
         Raises:
-            SyncError: one does not; the message names the worker and both sides.
+            SyncError: one differs; the message names the worker and both values.
         """
         if not receipts:
             raise SyncError(f"no rollout worker acknowledged policy version {self.policy_version}")
         for receipt in receipts:
             for key, what in _FIELDS.items():
-                sent, held = getattr(self, key), receipt.get(key)
-                if sent is not None and held != sent:
+                sent, loaded = getattr(self, key), receipt.get(key)
+                if sent is not None and loaded != sent:
                     raise SyncError(
-                        f"rollout worker {receipt['worker']} holds {what} {held}, the trainer "
+                        f"rollout worker {receipt['worker']} holds {what} {loaded}, the trainer "
                         f"sent {what} {sent} (policy version {self.policy_version})"
                     )
 
 
 class Verifier:
-    """Compares what workers read off their weights with what base and v say they must read.
+    """Compares measurements of the workers' weights with those of W + dW(v).
+
+    The measurements are of a few rows of every adapted weight; see `adapter.spot_check`.
 
     Args:
         bank, groups: of the adapter; {module name: its row in v}.
@@ -83,15 +93,15 @@ class Verifier:
             self._witnesses[name] = Witness.of(rows, base_KI, factors)
 
     def check(self, receipts: Sequence[Receipt], v_GU: torch.Tensor) -> dict[str, float]:
-        """The weights of every worker are the base plus dW(v), up to the rounding they were given.
+        """Checks that every worker's weights are the base plus dW(v), up to rounding.
 
         Returns:
-            `sync/held_share`: how far along the update the weights are, 1 being all the way, of the
-            worker that is furthest from it; `sync/held_resolution`: its standard deviation, that
-            is, what part of the update this measurement can see at all.
+            `sync/held_share`: the share of the update that is in the weights, 1 being all of it, of
+            the worker that is furthest off; `sync/held_resolution`: its standard deviation, the
+            smallest part of the update that this measurement can see.
 
         Raises:
-            SyncError: a worker's weights are others; the message names it and says how far off.
+            SyncError: a worker's weights are others; the message names it, and how far off it is.
         """
         worst = Share(projected=1.0, total=1.0)
         for receipt in receipts:
@@ -127,3 +137,50 @@ class Verifier:
             if receipt is receipts[0] or abs(share.value - 1) > abs(worst.value - 1):
                 worst = share
         return {"sync/held_share": worst.value, "sync/held_resolution": worst.deviation}
+
+
+def canary_metrics(
+    rollouts: Mapping[str, Sequence[float]],
+    policy: Sequence[float],
+    base: Sequence[float],
+    *,
+    max_diff: float,
+    policy_version: int,
+) -> dict[str, float]:
+    """Compares log-probs of a fixed text in the rollout engine, under the actor and under the base.
+
+    Receipts and rows are about weights; this is about what the policy does, whatever lies between.
+    All three are means over the tokens of |difference of log-probs|, in nats.
+
+    | metric | between |
+    |---|---|
+    | `sync/canary_actor_diff` | rollout and actor; of the replica that is furthest off |
+    | `sync/canary_base_distance` | that rollout and the base model |
+    | `sync/canary_policy_distance` | actor and base model: how far training has come on this text |
+
+    Args:
+        rollouts: {replica: log-probs in its engine}.
+        policy, base: the actor's, with and without the adapter.
+        max_diff: the limit of `sync/canary_actor_diff`.
+
+    Raises:
+        SyncError: a replica exceeds it; the message names the replica.
+    """
+    diffs = {replica: _mean_abs(log_probs, policy) for replica, log_probs in rollouts.items()}
+    # not a number is the worst of all
+    replica = max(diffs, key=lambda name: (diffs[name] != diffs[name], diffs[name]))
+    if not diffs[replica] <= max_diff:
+        raise SyncError(
+            f"rollout {replica} gives the canary prompt log-probs that are {diffs[replica]:.3g} "
+            f"nats a token from the actor's at policy version {policy_version}, more than "
+            f"sync.canary_max_diff={max_diff:g}: the sampler is not the policy"
+        )
+    return {
+        "sync/canary_actor_diff": diffs[replica],
+        "sync/canary_base_distance": _mean_abs(rollouts[replica], base),
+        "sync/canary_policy_distance": _mean_abs(policy, base),
+    }
+
+
+def _mean_abs(left: Sequence[float], right: Sequence[float]) -> float:
+    return sum(abs(a - b) for a, b in zip(left, right, strict=True)) / len(left)

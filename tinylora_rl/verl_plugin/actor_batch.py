@@ -1,8 +1,8 @@
-"""What of each sample the actor is sent: what it computes with.
+"""Sends the actor only the tensor fields of each sample.
 
-verl sends it every field of a sample, some thirty, twice a step. Those that are no tensors (the
-row's prompt, its ground truth, its extra_info) are for the judge; they are fetched, selected and
-split sample by sample, which took a fifth of the time of the embedded model's log-probs.
+verl sends every field of a sample, some thirty, twice a step. Those that are no tensors (the row's
+prompt, its ground truth, its extra_info) are for the judge; they are fetched, selected and split
+sample by sample, which took a fifth of the time of the embedded model's log-probs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ OBJECTS_READ = ("multi_modal_inputs",)  # a dictionary per sample, which verl's 
 
 
 def keep_fields_of_actor(batch: KVBatchMeta) -> None:
-    """From here on `batch` stands for its samples' tensors alone; what is stored stays stored."""
+    """Limits `batch` to its samples' tensors; the other fields stay in TransferQueue."""
     stored = tq.get_client().kv_retrieve_meta(keys=batch.keys, partition_id=batch.partition_id)
     batch.fields = [
         name

@@ -1,8 +1,8 @@
-"""verl's single-turn rollout, with a seed for every sample and greedy rows among sampled ones.
+"""Extends verl's single-turn rollout: a seed for every sample, greedy rows among sampled ones.
 
-vLLM draws from one generator per engine unless a request brings its own seed; what a sample becomes
-then depends on which requests came before it. With a seed per (run, step, row, sample) a run can be
-repeated and resumed. A row whose `extra_info.greedy` is true is decoded greedily, so that one
+vLLM draws from one generator per engine unless a request brings its own seed; a sample then depends
+on the requests before it. With a seed per (run, step, row, sample) a run can be repeated and
+resumed. A row whose `extra_info.greedy` is true is decoded greedily, so that one
 validation measures both.
 """
 
@@ -19,6 +19,8 @@ from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
     """Selected by `rollout.agent.default_agent_loop: tinylora_single_turn`."""
 
+    # Upstream calls it once per sample, in an agent-loop worker, with the row's fields as kwargs.
+    # We add the seed to the request, and greedy decoding where the row asks for it.
     async def run(
         self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any
     ) -> AgentLoopOutput:
@@ -33,6 +35,6 @@ class SeededSingleTurnAgentLoop(SingleTurnAgentLoop):
             int(kwargs["session_id"]),
         )
         output = await super().run({**sampling_params, "seed": seed}, priority=priority, **kwargs)
-        # verl hands these fields to the reward function, among the row's extra_info
+        # verl passes these fields to the reward function, among the row's extra_info
         output.extra_fields["sample_seed"] = seed
         return output

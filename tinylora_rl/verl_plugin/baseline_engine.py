@@ -1,6 +1,6 @@
-"""verl's own engine, for LoRA and full fine-tuning beside TinyLoRA, on a CPU too.
+"""Registers verl's own engine, which trains the baselines LoRA and full fine-tuning, for the CPU.
 
-verl registers it for accelerators only. Importing this module registers it for the CPU.
+verl registers it for accelerators only.
 """
 
 from __future__ import annotations

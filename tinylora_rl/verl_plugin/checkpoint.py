@@ -1,7 +1,7 @@
-"""What it takes to go on as if nothing had happened, in kilobytes.
+"""Saves and loads training checkpoints: v, optimizer, scheduler and RNG state, a few kilobytes.
 
-That is v, optimiser, scheduler and generators. verl saves the position in the data beside it
-(`data.pt`); the whole counts once it has a manifest (`runs.checkpoints`). The base is never saved.
+verl saves the position in the data beside it (`data.pt`); the whole counts once it has a manifest
+(`runs.checkpoints`). The base is never saved.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
     """verl's checkpoint interface over one adapter. safetensors and JSON only.
 
     Args:
-        provenance: what the adapter's manifest tells about its origin, besides the step.
+        provenance: the origin of the adapter, for its manifest; the step is added.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         self.adapter = adapter
         self.provenance = provenance
 
+    # Upstream's engine calls it in `_save_checkpoint`, on all ranks, with the actor's folder.
+    # We let rank 0 write the state of all, v once.
     def save_checkpoint(
         self,
         local_path: str,
@@ -57,11 +59,11 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         global_step: int = 0,
         max_ckpt_to_keep: int | None = None,
     ) -> None:
-        """`local_path` holds the whole state of all ranks, written by rank 0, or does not exist.
+        """Writes the whole state of all ranks to `local_path`, or nothing.
 
         Raises:
             ValueError: `hdfs_path` is given.
-            DiskFullError: there was no room for it.
+            DiskFullError: the disk has no room for it.
         """
         if hdfs_path is not None:
             raise ValueError(
@@ -77,7 +79,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 }
                 for rank, state in enumerate(rng_states):
                     tensors |= {f"rng.{rank}.{key}": value for key, value in state.items()}
-                # written by Python, whose error tells that the disk is full
+                # written by Python, whose error names a full disk
                 (fresh / STATE).write_bytes(save(tensors))
                 (fresh / SCHEDULER).write_text(json.dumps(self._scheduler_state()))
                 artifact.save(
@@ -91,7 +93,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
     def load_checkpoint(
         self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
     ) -> None:
-        """v, optimiser, scheduler and this rank's generators are as they were saved.
+        """Restores v, optimiser, scheduler and this rank's generators.
 
         Raises:
             ValueError: the checkpoint is incomplete or damaged, belongs to another base, adapter or

@@ -1,4 +1,4 @@
-"""verl's FSDP engine with a TinyLoRA adapter: frozen sharded base, replicated fp32 v.
+"""Extends verl's FSDP engine by a TinyLoRA adapter: frozen sharded base, replicated fp32 v.
 
 Selected by `actor_rollout_ref.model.model_type: tinylora`. v lives outside the sharded units, so
 this engine averages its gradient, clips and steps, as FSDP does for parameters of its own.
@@ -282,7 +282,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     @contextmanager
     def sending(self, policy_version: int | None, *, with_bank: bool) -> Iterator[Sending]:
-        """Says which policy `get_per_tensor_param` streams inside the block.
+        """Sets the policy that `get_per_tensor_param` streams inside the block.
 
         Upstream's `update_weights` calls that method without arguments of ours.
         """

@@ -1,5 +1,4 @@
-"""What `import verl` loads in every process, Ray's workers included (entry point group
-"verl.plugins").
+"""Registers this package when verl is imported, in every process (entry point "verl.plugins").
 
 verl logs a plugin's exception at DEBUG and goes on, on a platform that may not exist. A failure
 here ends the process instead: SystemExit is no Exception, so verl's handler lets it pass.

@@ -1,5 +1,6 @@
-"""How much of the gradient of v is signal: what tells a learning rate that is too small from a task
-that teaches nothing.
+"""Signal-to-noise ratio of v's gradient.
+
+It separates a learning rate that is too small from a task without signal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 
 
 def moment_snr(state: Mapping[str, Any], betas: tuple[float, float]) -> torch.Tensor | None:
-    """Signal-to-noise of the gradient of each tied group, from Adam's moments: (G,) in [0, 1].
+    """Estimates the ratio for each tied group from Adam's moments: (G,) in [0, 1].
 
     |m| / |sqrt(s)| over the group's numbers, both corrected for their start at zero. 1: every
     gradient so far was the same. Gradients that are all noise give sqrt((1 - b1) / (1 + b1)) in the
@@ -21,7 +22,7 @@ def moment_snr(state: Mapping[str, Any], betas: tuple[float, float]) -> torch.Te
         state: Adam's, of v (G, u): step, exp_avg, exp_avg_sq.
 
     Returns:
-        None before the second step: of one gradient nothing can be said.
+        None before the second step: one gradient has no spread.
     """
     if "exp_avg_sq" not in state or float(state["step"]) < 2:
         return None
@@ -32,7 +33,7 @@ def moment_snr(state: Mapping[str, Any], betas: tuple[float, float]) -> torch.Te
 
 
 class MicroBatchNoise:
-    """The spread of the gradient over the micro-batches of one update, on one rank.
+    """Collects the gradients of the micro-batches of one update, on one rank.
 
     A gradient is a sum over micro-batches; were they independent, the sum's noise would be theirs.
     """
@@ -49,7 +50,7 @@ class MicroBatchNoise:
         self._sum = so_far
 
     def take_snr(self) -> float | None:
-        """|g|^2 over the variance of g, and a fresh start; None with less than two micro-batches.
+        """Computes |g|^2 over the variance of g and starts anew; None below two micro-batches.
 
         About 1 (or below) where the update is mostly noise.
         """

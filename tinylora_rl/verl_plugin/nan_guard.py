@@ -1,6 +1,6 @@
-"""What is not a finite number stops a run before it moves v.
+"""Stops the run on NaN or inf in loss, gradient, reward or v, before v changes.
 
-verl skips an update whose gradient is not finite and goes on; of thirteen numbers that sample their
+verl skips an update whose gradient is not finite and goes on; where thirteen numbers sample their
 own training data, the next update would be no better. Here the run ends, with the last good v.
 
 Legend: G groups, U numbers per group.
@@ -17,14 +17,14 @@ MAX_NAMED = 3  # groups or samples in a message
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient, v or a reward is not finite; v is what the update before left."""
+    """A loss, a gradient, v or a reward is not finite; v is as the update before left it."""
 
 
 def check_loss(num_bad: int, update: int) -> None:
-    """No micro-batch of any rank had a loss that is not finite.
+    """Checks that no micro-batch of any rank had a loss that is not finite.
 
     Raises:
-        NonFiniteError: `num_bad` of them had.
+        NonFiniteError: `num_bad` of them had one.
     """
     if num_bad:
         raise NonFiniteError(
@@ -34,7 +34,7 @@ def check_loss(num_bad: int, update: int) -> None:
 
 
 def check_gradient(gradient_GU: torch.Tensor, grad_norm: torch.Tensor, update: int) -> None:
-    """The averaged gradient and its norm are finite.
+    """Checks the averaged gradient and its norm.
 
     Raises:
         NonFiniteError: naming the groups whose gradients are not.
@@ -50,7 +50,7 @@ def check_gradient(gradient_GU: torch.Tensor, grad_norm: torch.Tensor, update: i
 
 
 def check_vector(v_GU: torch.Tensor, update: int) -> None:
-    """v is finite.
+    """Checks the moved v.
 
     Raises:
         NonFiniteError: naming the groups that are not.
@@ -65,7 +65,7 @@ def check_vector(v_GU: torch.Tensor, update: int) -> None:
 
 
 def check_norm(grad_norm: float, step: int) -> None:
-    """The gradient's norm that verl reports of its own engines is finite.
+    """Checks the norm of the gradient that verl reports; its own engines check no more.
 
     Raises:
         NonFiniteError: it is not; verl has skipped the update.
@@ -78,7 +78,7 @@ def check_norm(grad_norm: float, step: int) -> None:
 
 
 def check_rewards(rewards: Iterable[tuple[str, float]], step: int) -> None:
-    """Every sample's reward is finite.
+    """Checks every sample's reward.
 
     Args:
         rewards: (name of the sample, its reward).

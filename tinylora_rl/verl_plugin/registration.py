@@ -1,4 +1,4 @@
-"""What verl must know in every process before it looks at a device.
+"""Registers the CPU platform with verl, in every process, before verl looks for a device.
 
 The engine, the rollout, the worker and the trainer are heavy; they register where they are defined,
 in the only processes that use them. Their names are ours alone (`model_type: tinylora`,
@@ -15,7 +15,7 @@ REQUIRED_VERL = "0.9.1"
 
 
 def register() -> None:
-    """The CPU platform is known to verl, and is the chosen one where no accelerator is.
+    """Registers the CPU platform, and selects it where there is no accelerator.
 
     Raises:
         RuntimeError: verl is not the version this was written against.
@@ -25,7 +25,7 @@ def register() -> None:
     if verl.__version__ != REQUIRED_VERL:
         raise RuntimeError(f"verl=={verl.__version__} is installed, {REQUIRED_VERL} is needed")
 
-    # verl 0.9.1 raises the root logger's level to ERROR on import; our warnings shall be seen
+    # verl 0.9.1 raises the root logger's level to ERROR on import; our warnings should be seen
     logging.getLogger("tinylora_rl").setLevel(logging.WARNING)
 
     from verl.plugin.platform import PlatformRegistry, platform_manager
@@ -47,10 +47,10 @@ def register() -> None:
 
 
 def check_registration() -> None:
-    """verl sees this package: its plugin is discoverable, loaded, and all our names resolve.
+    """Checks that verl discovers and loads this plugin.
 
     Raises:
-        RuntimeError: with what is missing and the mend.
+        RuntimeError: it does not; the message has the reason and the fix.
     """
     from importlib.metadata import entry_points
 

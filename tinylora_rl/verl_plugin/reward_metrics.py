@@ -1,4 +1,4 @@
-"""`reward/*` and `group/*`: what the graders said of one step's samples."""
+"""Computes `reward/*` and `group/*` from the verdicts on one step's samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sample = tuple[str, Mapping[str, Any]]
 
 
 def graded_samples(batch: Any) -> list[Sample]:
-    """The step's samples, without those that only fill up a batch."""
+    """Fetches the verdicts on the step's samples, without those that only fill up a batch."""
     keys = [
         key
         for key, tag in zip(batch.keys, batch.tags, strict=True)
@@ -33,7 +33,7 @@ def graded_samples(batch: Any) -> list[Sample]:
 
 
 def reward_metrics(samples: Sequence[Sample]) -> dict[str, float]:
-    """Shares of verdicts, seconds of grading, and groups that carry no gradient.
+    """Computes shares of verdicts, seconds of grading, and the share of groups without gradient.
 
     | metric | meaning |
     |---|---|
@@ -70,10 +70,10 @@ def reward_metrics(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def telling_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Those that tell how good an adapter is, finite ones: for its manifest."""
-    told = {
+    """Selects the finite ones that measure how good an adapter is, for its manifest."""
+    selected = {
         key: float(value)
         for key, value in metrics.items()
         if key == "critic/score/mean" or key.startswith("val-core/")
     }
-    return {key: value for key, value in told.items() if math.isfinite(value)}
+    return {key: value for key, value in selected.items() if math.isfinite(value)}

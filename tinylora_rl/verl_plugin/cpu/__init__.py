@@ -1,1 +1,1 @@
-"""verl and vLLM on a machine without an accelerator."""
+"""Runs verl and vLLM on a machine without an accelerator."""

@@ -1,4 +1,4 @@
-"""verl's platform interface for a machine without an accelerator (verl 0.9.1 ships none)."""
+"""Implements verl's platform interface for the CPU; verl 0.9.1 ships none for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinylora_rl.verl_plugin.cpu import device_module
 
 
 def has_no_accelerator() -> bool:
-    """Whether none of verl's own platforms can be used, looked at as verl does.
+    """Tests that none of verl's own platforms can be used, in verl's way.
 
     Not `torch.cuda.is_available()` alone: a CPU-only Ray actor on a GPU node sees no device. Nor a
     working `nvidia-smi` alone: a CPU build of torch has no use for the GPU it reports.
@@ -30,7 +30,7 @@ def has_no_accelerator() -> bool:
 
 
 class CpuPlatform(PlatformBase):
-    """gloo, shared memory, and Ray's "GPU" as the name of a logical slot."""
+    """Answers verl with gloo, shared memory, and Ray's "GPU" as the name of a logical slot."""
 
     @property
     def device_name(self) -> str:
@@ -52,7 +52,7 @@ class CpuPlatform(PlatformBase):
         return has_no_accelerator()
 
     def current_device(self) -> torch.device:  # type: ignore[override]
-        """A device, not an index: verl passes it to `Tensor.to`."""
+        """Returns a device, not an index: verl passes it to `Tensor.to`."""
         return torch.device("cpu")
 
     def device_count(self) -> int:

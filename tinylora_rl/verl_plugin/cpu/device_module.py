@@ -1,4 +1,4 @@
-"""The part of torch.cuda's surface that verl calls, for the CPU.
+"""Implements the part of torch.cuda's interface that verl calls, for the CPU.
 
 verl asks its platform for a `torch.<device>` module and calls these on it. `torch.cpu` has a few
 of them; memory figures come from the operating system, and the generator is torch's default one.
@@ -11,7 +11,7 @@ import torch
 
 
 def is_available() -> bool:
-    """False: there is no accelerator to synchronise with or to seed."""
+    """Returns False: there is no accelerator to synchronise with or to seed."""
     return False
 
 
@@ -24,7 +24,7 @@ def current_device() -> torch.device:
 
 
 def get_device_name(device: object = None) -> str:
-    """A name for which verl's FLOPs counter promises none."""
+    """Returns a name for which verl's FLOPs counter knows no rate."""
     del device
     return "CPU"
 
@@ -38,22 +38,22 @@ def synchronize(device: object = None) -> None:
 
 
 def empty_cache() -> None:
-    """Nothing to do: the allocator of the operating system keeps no cache of ours."""
+    """Does nothing: the operating system's allocator keeps no cache of ours."""
 
 
 def ipc_collect() -> None:
-    """Nothing to do: weights travel through shared memory."""
+    """Does nothing: weights travel through shared memory."""
 
 
 def mem_get_info(device: object = None) -> tuple[int, int]:
-    """(free, total) bytes of the machine."""
+    """Returns (free, total) bytes of the machine."""
     del device
     memory = psutil.virtual_memory()
     return memory.available, memory.total
 
 
 def memory_allocated(device: object = None) -> int:
-    """Resident bytes of this process."""
+    """Returns the resident bytes of this process."""
     del device
     return psutil.Process().memory_info().rss
 
@@ -70,7 +70,7 @@ def set_per_process_memory_fraction(fraction: float, device: object = None) -> N
 
 
 def get_rng_state(device: object = None) -> torch.Tensor:
-    """The state of torch's default generator, uint8."""
+    """Returns the state of torch's default generator, uint8."""
     del device
     return torch.get_rng_state()
 

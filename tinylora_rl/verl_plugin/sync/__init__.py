@@ -1,1 +1,1 @@
-"""The policy on its way to the rollout workers, and the proof that it arrived."""
+"""Sends the policy to the rollout workers and verifies that they sample from it."""

@@ -1,4 +1,4 @@
-"""verl's checkpoint engine for a rollout on other GPUs or nodes: v to all replicas, in one write.
+"""Broadcasts v to a rollout on other GPUs or nodes, in one write: a checkpoint engine for verl.
 
 verl's own engines move whole models over NCCL or RDMA. Here a policy is some bytes (with the bank,
 once, some megabytes): rank 0 of the trainer puts them into a `torch.distributed.TCPStore` that it
@@ -29,9 +29,7 @@ PIECE_BYTES = 4 << 20  # the store refuses values of more than 8 MiB
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What a worker brings to a sync: the store's address and whose turn it is (the sender), or
-    what it lacks.
-    """
+    """A worker's answer to `prepare`: the sender fills in address and turn, the others the rest."""
 
     address: tuple[str, int] | None = None
     turn: int = 0
@@ -44,8 +42,8 @@ class BroadcastEngine(CheckpointEngine):
 
     Args:
         bucket_size: verl's, unused: nothing is cut into buckets.
-        is_master: whether this is rank 0 of the trainer.
-        deadline_s: for how long a rollout worker waits for a policy.
+        is_master: true on rank 0 of the trainer.
+        deadline_s: limit of a rollout worker's wait for a policy.
     """
 
     def __init__(
@@ -61,6 +59,10 @@ class BroadcastEngine(CheckpointEngine):
         self._turn = 0
         self._num_pieces: dict[int, int] = {}
 
+    # Upstream's CheckpointEngineManager runs each sync as: `prepare` on all workers,
+    # `build_topology` on the driver, `init_process_group` on all, `send_weights` and
+    # `receive_weights`, `finalize`. Here the topology is one address, without a process group.
+
     def prepare(self) -> Metadata:
         if not self.is_master:
             return Metadata(needs_bank=not self._has_bank)
@@ -75,7 +77,7 @@ class BroadcastEngine(CheckpointEngine):
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Metadata]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """All rollout workers learn the address, and the sender whether one needs the bank."""
+        """Passes the address to all, and to the sender if a worker needs the bank."""
         address, turn = metadata[0].address, metadata[0].turn
         sends_bank = any(worker.needs_bank for worker in metadata[actor_wg_world_size:])
         return tuple(  # type: ignore[return-value]
@@ -93,10 +95,10 @@ class BroadcastEngine(CheckpointEngine):
             self._store = TCPStore(*address, is_master=False, timeout=self._deadline)
 
     def finalize(self) -> None:
-        """Nothing to free; the store is for the whole run, a policy replaces the one before."""
+        """Frees nothing: the store lives as long as the run; a policy replaces the one before."""
 
     async def send_weights(self, weights: Any, global_steps: int | None = None) -> dict[str, float]:
-        """Rank 0 publishes; the others take part in gathering what is sent, if anything is.
+        """Publishes the stream from rank 0; the other ranks take part in gathering its tensors.
 
         Raises:
             ValueError: more than `MAX_BYTES`.
@@ -122,13 +124,13 @@ class BroadcastEngine(CheckpointEngine):
             self._store.set(f"policy/{self._turn}/{index}", piece)  # type: ignore[arg-type]
         self._store.set(f"policy/{self._turn}", str(len(pieces)))
         self._num_pieces[self._turn] = len(pieces)
-        self._forget(self._turn - 2)  # all have read it: they answered
+        self._forget(self._turn - 2)  # all have read it: they acknowledged it
         return {"sync/broadcast_bytes": float(num_bytes)}
 
     async def receive_weights(
         self, global_steps: int | None = None
     ) -> AsyncIterator[tuple[str, torch.Tensor]]:  # type: ignore[override]
-        """What rank 0 publishes for this sync."""
+        """Yields the tensors that rank 0 publishes for this sync."""
         assert self._store is not None
         num_pieces = int(self._store.get(f"policy/{self._turn}"))
         payload = b"".join(

@@ -1,9 +1,8 @@
-"""Sends that end: verl's bucketed weight sender waits for its receiver without limit, ours does
-not.
+"""A weight sender with a timeout. verl's waits forever when its receiver dies.
 
 Upstream: verl 0.9.1, workers/rollout/vllm_rollout/bucketed_weight_transfer.py. When a rollout
 worker raises while it loads a bucket, it closes its socket unanswered, and the sender stays in
-`socket.recv()` for ever. Remove when verl's sender takes a deadline.
+`socket.recv()`. Remove when verl's sender takes a deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ POLL_MS = 100
 
 
 class SyncError(RuntimeError):
-    """The rollout does not hold the policy that the trainer sent."""
+    """A rollout worker does not sample from the policy that the trainer sent."""
 
 
 class Deadline:
@@ -40,7 +39,7 @@ class Deadline:
 
 
 class DeadlineWeightSender(BucketedWeightSender):
-    """verl's sender over a socket that asks `check` while it waits.
+    """Replaces the socket of verl's sender by one that calls `check` while it waits.
 
     Args:
         check: called about ten times a second during a wait; raises to end it.
@@ -52,6 +51,8 @@ class DeadlineWeightSender(BucketedWeightSender):
 
     socket: Any
 
+    # Upstream calls it at the beginning of every send; afterwards it only uses `self.socket`.
+    # We wrap that socket.
     def _init_socket(self) -> None:
         super()._init_socket()
         self.socket.setsockopt(zmq.LINGER, 0)  # an unsent message must not outlive the sender

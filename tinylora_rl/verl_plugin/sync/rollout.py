@@ -41,7 +41,7 @@ EXTENSION = "tinylora_rl.verl_plugin.sync.worker_extension.VerlWorkerExtension"
 
 
 class TinyLoraHttpServer(vLLMHttpServer):
-    """verl's server with our worker extension, and with methods that return its workers' answers.
+    """verl's server, with our worker extension and methods that return the workers' answers.
 
     verl's own `collective_rpc` drops them.
     """
@@ -129,7 +129,7 @@ class TinyLoraServerAdapter(ServerAdapter):
     _verifier: Verifier | None = None
 
     def needs_bank(self) -> bool:
-        """Says whether the next sync must bring the bank to this rank."""
+        """Returns true as long as this rank leads a replica and has no bank."""
         return self._has_server and self.bank is None
 
     # Upstream calls it on every trainer rank (every standalone worker) in every sync.

@@ -1,9 +1,9 @@
-"""Surgery: a Hugging Face model becomes the base plus one adapter, in place."""
+"""Puts an adapter into a Hugging Face model, in place."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -16,19 +16,20 @@ from tinylora_rl.adapter.targets import Target, find_targets, linear_named
 from tinylora_rl.adapter.update import Update
 from tinylora_rl.adapter.weights import Weights
 
+REGISTERED_NAME = "tinylora"
+"""The submodule of the model that owns v after `inject(..., register=True)`."""
+
 
 class Adapter(Update):
     """One TinyLoRA adapter on one model: v, and everything it takes to use it.
 
-    Not an nn.Module: v is shared by modules in different FSDP units, so no module may own it. It is
-    replicated, and whoever trains in parallel averages its gradient by hand.
+    Not an nn.Module. Modules in different FSDP units share v, so by default no part of the model
+    owns it: v is replicated, and parallel training must average its gradient by hand.
 
     Attributes:
         v: nn.Parameter (G, u), zero at first, so that the model starts as the base.
-        is_enabled: whether forward passes include the update.
+        is_enabled: true while forward passes include the update.
     """
-
-    v: nn.Parameter
 
     def __init__(
         self,
@@ -39,19 +40,29 @@ class Adapter(Update):
         base: Weights | None = None,
     ) -> None:
         super().__init__(model if base is None else base, targets, config, bank)
-        self.v = nn.Parameter(self.v)
         self.is_enabled = True
         self._model = model
 
+    @property
+    def v(self) -> nn.Parameter:
+        return self._owner.v
+
+    @v.setter
+    def v(self, value: torch.Tensor) -> None:
+        self._owner = _VectorOwner(self, value)
+
+    def register(self) -> None:
+        """Makes v a parameter of the model, called "tinylora.v"."""
+        self._model.add_module(REGISTERED_NAME, self._owner)
+
     def to(self, device: torch.device | str) -> Adapter:
-        """v (the same Parameter object) and all factors are on `device`."""
-        self.v.data = self.v.data.to(device)
-        self.bank = {name: factors.to(device) for name, factors in self.bank.items()}
+        """Moves v (it stays the same Parameter object) and all factors to `device`."""
+        self._owner.to(device)
         return self
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
-        """Inside, the model is the base model: the reference policy, without a second copy."""
+        """Makes the model the base model inside: the reference policy, without a second copy."""
         was_enabled, self.is_enabled = self.is_enabled, False
         try:
             yield
@@ -64,7 +75,7 @@ class Adapter(Update):
         rounding: Rounding = "nearest",
         seed: int | str = 0,
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """(Hugging Face name, merged weight) of every target; the base is untouched.
+        """Yields (Hugging Face name, merged weight) of every target; the base is untouched.
 
         Args:
             seed: seeds stochastic rounding, together with each weight's name.
@@ -75,9 +86,33 @@ class Adapter(Update):
         return self.merge(pristine, dtype=dtype, rounding=rounding, seed=seed)
 
     def remove(self) -> None:
-        """The model is what it was before `inject`, gradients of the base still off."""
+        """Makes the model what it was before `inject`, gradients of the base still off."""
         for target in self.targets:
             unwrap(linear_named(self._model, target.name))
+        if getattr(self._model, REGISTERED_NAME, None) is self._owner:
+            delattr(self._model, REGISTERED_NAME)
+
+
+class _VectorOwner(nn.Module):
+    """Owns v, and is a submodule of the model where v is registered.
+
+    A model that moves to a device takes v and the frozen factors with it. A model that is cast
+    (`model.to(torch.bfloat16)`) leaves v as it is: steps of v are far below a bf16 unit.
+    """
+
+    def __init__(self, adapter: Adapter, v_GU: torch.Tensor) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.v = nn.Parameter(v_GU)
+
+    def _apply(
+        self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
+    ) -> _VectorOwner:
+        # every cast and move of an nn.Module comes here: to, cuda, half, to_empty
+        super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+        device = self.v.device
+        self.adapter.bank = {n: factors.to(device) for n, factors in self.adapter.bank.items()}
+        return self
 
 
 def inject(
@@ -86,14 +121,19 @@ def inject(
     *,
     bank: Bank | None = None,
     base: Weights | None = None,
+    register: bool = False,
 ) -> Adapter:
-    """`model` carries a new adapter, its base is frozen, its outputs are unchanged (v = 0).
+    """Adds a new adapter to `model` and freezes the base; outputs do not change (v = 0).
 
     Args:
         model: a Hugging Face causal language model; changed in place.
         bank: the factors, where the caller has them; None builds them from the base weights.
         base: the checkpoint that the model was loaded from, which then stands for the base's
             identity; None takes the model's own weights.
+        register: makes v a parameter of the model, the only one that is trained. Any loop over
+            `model.parameters()` then trains it, as Hugging Face's Trainer does; it is in the state
+            dict as "tinylora.v", and DDP averages its gradient. Off, the model's parameters, state
+            dict and FSDP units stay the base's.
 
     Raises:
         ValueError: `config` does not fit the model; see `find_targets`, `assign_groups`,
@@ -112,4 +152,6 @@ def inject(
             v_dtype=adapter.v_dtype,
         )
         wrap(linear_named(model, target.name), site)
+    if register:
+        adapter.register()
     return adapter

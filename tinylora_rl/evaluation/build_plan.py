@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from tinylora_rl import __version__, artifact
 from tinylora_rl.base_model import commit_of
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
+from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
 from tinylora_rl.settings.evaluation_checks import POLICY_NAME, named_adapters
 from tinylora_rl.tasks import Row, Task, ask, make_task, row_gold
 
@@ -112,15 +112,12 @@ def questions_of(
     for benchmark, benchmark_rows in rows.items():
         for row in benchmark_rows:
             token_ids = ask(row, tokenizer, config.base_model.get("chat_template_kwargs"))
-            gold = row_gold(row)
             questions.append(
                 Question(
                     benchmark=benchmark,
                     index=row["extra_info"]["index"],
                     text=row["prompt"][-1]["content"],
-                    gold=gold.answer,
-                    tolerance=gold.tolerance,
-                    unordered=gold.unordered,
+                    gold=row_gold(row),
                     prompt_token_ids=tuple(token_ids) if len(token_ids) <= limit else None,
                 )
             )
@@ -132,13 +129,13 @@ def plan_of(
     model: Path,
     policies: tuple[Policy, ...],
     rows: dict[str, list[Row]],
-) -> Plan:
+) -> EvaluationPlan:
     """All that decides the outcome, from the configuration and what was found."""
     chosen = config.evaluate
     judges = tuple(chosen.judges)
     tasks = {name: _task(config, name) for name in rows}
     headline = {name: chosen.judge or task.headline for name, task in tasks.items()}
-    return Plan(
+    return EvaluationPlan(
         model=str(config.base_model.path),
         policies=policies,
         benchmarks={name: _digest(benchmark_rows) for name, benchmark_rows in rows.items()},

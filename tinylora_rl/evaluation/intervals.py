@@ -1,4 +1,4 @@
-"""Intervals and paired tests for accuracies.
+"""Computes intervals and paired tests for accuracies.
 
 | figure | interval | test against the base |
 |---|---|---|
@@ -9,7 +9,7 @@
 
 Items are the unit: k samples of one question are not k independent observations. Where all items
 agree, resampling them shows no spread: the interval is then Wilson's, or Bonett and Price's, for as
-many items, and its `method` says so. Tests and bootstrap are scipy's.
+many items, as its `method` states. Tests and bootstrap are scipy's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def wilson(values_N: Values, confidence: float) -> Estimate:
-    """The mean of values in [0, 1], shape (N,), N >= 1, with the interval of N Bernoulli draws."""
+    """Averages values in [0, 1], shape (N,), N >= 1, with the interval of N Bernoulli draws."""
     value, total = float(values_N.mean()), len(values_N)
     z = _quantile(confidence)
     centre = (value + z**2 / (2 * total)) / (1 + z**2 / total)
@@ -65,7 +65,7 @@ def wilson(values_N: Values, confidence: float) -> Estimate:
 
 
 def bootstrap(means_N: Values, confidence: float) -> Estimate:
-    """The mean of per-item means in [0, 1], shape (N,)."""
+    """Averages per-item means in [0, 1], shape (N,)."""
     if np.ptp(means_N) == 0:
         return wilson(means_N, confidence)
     low, high = _percentiles(means_N, confidence)
@@ -73,7 +73,7 @@ def bootstrap(means_N: Values, confidence: float) -> Estimate:
 
 
 def compare(policy_NK: Values, base_NK: Values, confidence: float) -> Comparison:
-    """Verdicts (0 or 1) of policy and base on the same N items, K samples each; K = 1 is greedy."""
+    """Compares verdicts (0 or 1) on the same N items, K samples each; K = 1 is greedy."""
     difference_N = policy_NK.mean(axis=1) - base_NK.mean(axis=1)
     better, worse = int((difference_N > 0).sum()), int((difference_N < 0).sum())
     if policy_NK.shape[1] == 1:
@@ -128,7 +128,7 @@ def _percentiles(values_N: Values, confidence: float) -> tuple[float, float]:
 
 
 def _sign_flip(difference_N: Values) -> float:
-    """Under the null hypothesis each item's difference is as likely as its negative."""
+    """Tests the null hypothesis that each item's difference is as likely as its negative."""
     moved = difference_N[difference_N != 0]
     if len(moved) < 2:
         return 1.0  # one item is as likely to have moved the other way

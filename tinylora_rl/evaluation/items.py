@@ -1,7 +1,7 @@
-"""Every graded response on disk, one JSON object a line, appended as it is graded.
+"""Keeps every graded response on disk, one JSON object a line, appended as it is graded.
 
 A killed evaluation leaves whole lines and at most one torn at the end, which the next start cuts
-off: what stands in the file is done and is neither drawn nor graded again.
+off. Responses in the file are neither drawn nor graded again.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class ItemsFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def done(self) -> set[Key]:
-        """The keys of all responses in the file."""
+        """Returns the keys of all responses in the file."""
         return {key_of(item) for item in read_items(self._path)}
 
     def append(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """The items are in the file, all of them or, where that fails, none.
+        """Appends the items, all of them or, where that fails, none.
 
         Raises:
-            OSError: the disk is full, or worse.
+            OSError: the disk is full or fails.
         """
         # ensure_ascii: a lone surrogate in a response is written as an escape, never refused
         lines = "".join(json.dumps(item, ensure_ascii=True) + "\n" for item in items)
@@ -46,7 +46,7 @@ class ItemsFile:
             raise
 
     def close(self) -> None:
-        """The items are on the disk."""
+        """Flushes the items to the disk."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
 
@@ -58,7 +58,7 @@ class ItemsFile:
 
 
 def read_items(path: Path) -> Iterator[dict[str, Any]]:
-    """The items in `path`, one at a time; all responses together may not fit into memory."""
+    """Yields the items in `path` one at a time: together they may not fit into memory."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:

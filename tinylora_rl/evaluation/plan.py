@@ -1,7 +1,7 @@
-"""What an evaluation is going to measure, stated completely, before an engine starts.
+"""States an evaluation completely, before an engine starts.
 
-Two evaluations with equal plans draw the same samples and grade them alike, so a plan is also what
-decides whether a stopped evaluation may be continued.
+Two evaluations with equal plans draw the same samples and grade them alike: a stopped evaluation
+continues if its plan is equal.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from tinylora_rl.rewards import Gold
 from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 
 BASE = "base"
-"""The name of the untrained model among the policies. It is always one of them."""
+"""The name of the untrained model, which is always one of the policies."""
 
 WEIGHTS = ("factors", "merged")
 
@@ -24,7 +25,7 @@ class Policy:
     """The base model, or the base with one adapter.
 
     Attributes:
-        name: unique within a plan; stands in every table and file.
+        name: unique within a plan.
         directory: the adapter's; None is the base.
         digest: of the adapter; empty for the base.
     """
@@ -36,12 +37,12 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How often and how each question is answered.
+    """The decoding of each question.
 
     Attributes:
         greedy: once at temperature 0.
-        num_samples: as often at `temperature` and `top_p`, each draw with a seed of its own.
-        max_response_tokens: where a response is cut; it then counts as truncated.
+        num_samples: draws at `temperature` and `top_p`, each with a seed of its own.
+        max_response_tokens: longer responses are cut and count as truncated.
         seed: of the whole evaluation. A draw's seed does not depend on the policy: policies are
             compared under common random numbers.
 
@@ -74,7 +75,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What identifies one response within an evaluation."""
+    """Identifies one response within an evaluation."""
 
     policy: str
     benchmark: str
@@ -95,15 +96,13 @@ class Question:
     benchmark: str
     index: int
     text: str
-    gold: str
-    tolerance: float | None
-    unordered: bool
+    gold: Gold
     prompt_token_ids: tuple[int, ...] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that decides the outcome.
+class EvaluationPlan:
+    """Everything that determines the outcome.
 
     Attributes:
         judges: every response is graded by each; `headline[benchmark]` is the one in the tables.
@@ -121,14 +120,14 @@ class Plan:
     settings: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the folders of adapters: their digests say which."""
+        """Returns plain values for JSON, with the digests of adapters in place of their folders."""
         values = dataclasses.asdict(self)
         values["policies"] = [{"name": p.name, "digest": p.digest} for p in self.policies]
         values["judges"] = list(self.judges)
         return values
 
     def keys(self, policy: Policy, questions: list[Question]) -> Iterator[tuple[Key, Question]]:
-        """Every response of one policy, in the order in which they are asked for."""
+        """Yields every response of one policy, in the order of the requests."""
         for question in questions:
             where = (policy.name, question.benchmark, question.index)
             if self.sampling.greedy:
@@ -137,7 +136,7 @@ class Plan:
                 yield Key(*where, False, sample), question
 
     def sampling_params(self, key: Key) -> dict[str, Any]:
-        """Keyword arguments of vLLM's SamplingParams."""
+        """Returns the keyword arguments of vLLM's SamplingParams."""
         drawn: dict[str, Any] = (
             GREEDY
             if key.greedy
@@ -151,7 +150,7 @@ class Plan:
 
 
 def first_difference(here: dict[str, Any], there: dict[str, Any]) -> str | None:
-    """The dotted name and both values of the first thing in which two plans differ, or None."""
+    """Returns the dotted name and both values of the first difference of two plans, or None."""
     for key in sorted({*here, *there}):
         mine, theirs = here.get(key), there.get(key)
         if mine == theirs:

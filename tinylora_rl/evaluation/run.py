@@ -20,7 +20,7 @@ from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of
 from tinylora_rl.evaluation.engine import LORA_RANKS
 from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import (
-    Plan,
+    EvaluationPlan,
     Question,
     Sampling,
     first_difference,
@@ -82,7 +82,7 @@ def evaluate(config: DictConfig) -> int:
 
 def _generate_and_grade(
     config: DictConfig,
-    plan: Plan,
+    plan: EvaluationPlan,
     updates: dict[str, Update],
     questions: list[Question],
     model: Path,
@@ -133,7 +133,9 @@ def _generate_and_grade(
         )
 
 
-def _write_results(config: DictConfig, plan: Plan, run_dir: Path, console: TextIO) -> None:
+def _write_results(
+    config: DictConfig, plan: EvaluationPlan, run_dir: Path, console: TextIO
+) -> None:
     confidence = config.evaluate.confidence
     scores = score(read_items(run_dir / "items.jsonl"), plan, confidence)
     write_json(run_dir / "results.json", to_json(scores, plan, confidence))
@@ -155,14 +157,14 @@ def _write_results(config: DictConfig, plan: Plan, run_dir: Path, console: TextI
         print(f"{label:<18}{run_dir / name}", file=console)
 
 
-def _shown_on_page(config: DictConfig, plan: Plan) -> Callable[[Mapping[str, Any]], bool]:
+def _shown_on_page(config: DictConfig, plan: EvaluationPlan) -> Callable[[Mapping[str, Any]], bool]:
     """The first questions of each benchmark, as many as keep the page within its limit."""
     draws = len(plan.policies) * (plan.sampling.greedy + plan.sampling.num_samples)
     per_benchmark = max(1, config.evaluate.page_responses // (draws * len(plan.benchmarks)))
     return lambda item: item["index"] < per_benchmark
 
 
-def _updates(config: DictConfig, plan: Plan, model: Path) -> dict[str, Update]:
+def _updates(config: DictConfig, plan: EvaluationPlan, model: Path) -> dict[str, Update]:
     """{policy name: its update}, each verified against the base before an engine starts.
 
     What this decomposes is in the cache when vLLM's workers ask for it.
@@ -185,7 +187,7 @@ def _updates(config: DictConfig, plan: Plan, model: Path) -> dict[str, Update]:
     return updates
 
 
-def _continue_or_start(path: Path, plan: Plan) -> None:
+def _continue_or_start(path: Path, plan: EvaluationPlan) -> None:
     here = json.loads(json.dumps(plan.to_dict()))
     if path.exists():
         difference = first_difference(here, json.loads(path.read_text(encoding="utf-8")))
@@ -210,7 +212,7 @@ def _engine_options(
     }
 
 
-def _lora_dirs(plan: Plan, model: Path, run_dir: Path) -> dict[str, Path] | None:
+def _lora_dirs(plan: EvaluationPlan, model: Path, run_dir: Path) -> dict[str, Path] | None:
     if plan.weights == "merged":
         return None
     directories = {}
@@ -223,7 +225,7 @@ def _lora_dirs(plan: Plan, model: Path, run_dir: Path) -> dict[str, Path] | None
     return directories
 
 
-def _opening(plan: Plan, questions: list[Question]) -> Iterator[str]:
+def _opening(plan: EvaluationPlan, questions: list[Question]) -> Iterator[str]:
     sampling = plan.sampling
     overlong = sum(question.prompt_token_ids is None for question in questions)
     decoding = ["greedy"] if sampling.greedy else []

@@ -1,4 +1,4 @@
-"""From a plan to a complete items file: ask what is missing, grade it, write it down."""
+"""Runs a plan: draws the missing responses, grades them, and writes them down."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Protocol
 
 from tinylora_rl.evaluation.engine import Engine, Response
 from tinylora_rl.evaluation.items import ItemsFile
-from tinylora_rl.evaluation.plan import Key, Plan, Question
-from tinylora_rl.rewards import Gold, GradingPool
+from tinylora_rl.evaluation.plan import EvaluationPlan, Key, Question
+from tinylora_rl.rewards import GradingPool
 
 GRADING_BACKLOG = 64
 """Ungraded responses per grading process, above which generation waits for the graders."""
 
 
 class Tokenizer(Protocol):
-    """The one thing asked of a Hugging Face tokenizer here."""
+    """The method of a Hugging Face tokenizer that is used here."""
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = ...) -> str: ...
 
 
 def run_plan(
-    plan: Plan,
+    plan: EvaluationPlan,
     questions: list[Question],
     items: ItemsFile,
     *,
@@ -34,12 +34,12 @@ def run_plan(
     num_graders: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Every response of the plan is in `items`.
+    """Adds every missing response of the plan to `items`.
 
     Args:
         start_engine: called once, and only if something is left to generate.
         num_graders: threads that grade, as many as `pool` has processes.
-        progress: told how many responses were added.
+        progress: called with the number of responses added.
     """
     done = items.done()
     progress(len(done))
@@ -71,11 +71,11 @@ def run_plan(
 
 
 class _Grading:
-    """Threads that wait for grading processes; what they finish is written in the caller's."""
+    """Grades in threads that wait for processes, and writes the results in the caller's thread."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: EvaluationPlan,
         tokenizer: Tokenizer,
         pool: GradingPool,
         num_graders: int,
@@ -91,19 +91,19 @@ class _Grading:
         self._backlog = GRADING_BACKLOG * num_graders
 
     def submit(self, response: Response, params: Mapping[str, Any]) -> None:
-        """`response` will be graded; waits while too many are waiting for it."""
+        """Queues `response` for grading; waits while the queue is full."""
         future = self._threads.submit(_graded, response, params, *self._arguments)
         future.add_done_callback(self._finished.put)
         self._num_pending += 1
         self._write(wait=self._num_pending > self._backlog)
 
     def finish(self) -> None:
-        """Everything submitted is written."""
+        """Waits until everything submitted is written."""
         while self._num_pending:
             self._write(wait=True)
 
     def close(self) -> None:
-        """No thread is left; what is graded is written, and what is not begun is dropped."""
+        """Ends the threads, writes the graded responses and drops those not begun."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._write(wait=False)
 
@@ -121,15 +121,14 @@ class _Grading:
 def _graded(
     response: Response,
     params: Mapping[str, Any],
-    plan: Plan,
+    plan: EvaluationPlan,
     tokenizer: Tokenizer,
     pool: GradingPool,
 ) -> dict[str, Any]:
     question = response.question
     # decoded as verl decodes what it rewards, so that a curve and a table grade the same text
     text = tokenizer.decode(list(response.token_ids), skip_special_tokens=True)
-    gold = Gold(answer=question.gold, tolerance=question.tolerance, unordered=question.unordered)
-    graded = pool.grade(text, gold, plan.judges)
+    graded = pool.grade(text, question.gold, plan.judges)
     return {
         **_identity(response.key, question),
         "response": text,
@@ -145,7 +144,7 @@ def _graded(
     }
 
 
-def _unanswered(plan: Plan, key: Key, question: Question) -> dict[str, Any]:
+def _unanswered(plan: EvaluationPlan, key: Key, question: Question) -> dict[str, Any]:
     return {
         **_identity(key, question),
         "response": "",
@@ -159,4 +158,4 @@ def _unanswered(plan: Plan, key: Key, question: Question) -> dict[str, Any]:
 
 
 def _identity(key: Key, question: Question) -> dict[str, Any]:
-    return {**dataclasses.asdict(key), "question": question.text, "gold": question.gold}
+    return {**dataclasses.asdict(key), "question": question.text, "gold": question.gold.answer}

@@ -1,4 +1,4 @@
-"""From graded responses to figures: accuracy, pass@k, majority vote, length, intervals.
+"""Computes accuracy, pass@k, majority vote, lengths and intervals from graded responses.
 
 Legend: N items of a benchmark, K samples of each.
 Sources: pass@k unbiased as in arXiv 2107.03374 equation 1; maj@k as in arXiv 2203.11171.
@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from tinylora_rl.evaluation.intervals import Comparison, Estimate, bootstrap, compare, wilson
-from tinylora_rl.evaluation.plan import BASE, Plan
+from tinylora_rl.evaluation.plan import BASE, EvaluationPlan
 from tinylora_rl.rewards import exact_match
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgeScore:
-    """What one judge says of one policy's responses to one benchmark, greedy or sampled.
+    """The verdicts of one judge on one policy's responses to one benchmark, greedy or sampled.
 
     Attributes:
         accuracy: pass@1 of greedy responses, mean@k of sampled ones.
-        pass_at_k, majority_at_k: of sampled responses, at k = K; None for greedy ones. Answers that
-            exact match calls equal vote together, and win or lose by what most of them were judged;
-            responses without an extracted answer, and those that timed out, do not vote.
+        pass_at_k, majority_at_k: of sampled responses, at k = K; None for greedy ones. Answers
+            equal by exact match vote together, and count as most of them were judged; responses
+            without an extracted answer, and those that timed out, do not vote.
         against_base: None for the base itself.
     """
 
@@ -75,7 +75,7 @@ class _Responses:
         self.overlong += item["overlong"]
 
     def column(self, judge: str, verdict: str) -> np.ndarray:
-        """(N, K) of 0.0 and 1.0: where `judge` said `verdict`."""
+        """Returns (N, K) of 0.0 and 1.0: 1.0 where `judge` gave `verdict`."""
         return np.array(
             [
                 [float(samples[k][judge]["verdict"] == verdict) for k in sorted(samples)]
@@ -84,7 +84,7 @@ class _Responses:
         )
 
     def majority(self, judge: str) -> np.ndarray:
-        """(N,) of 0.0 and 1.0: whether the majority's answer is right."""
+        """Returns (N,) of 0.0 and 1.0: 1.0 where the majority's answer is right."""
         return np.array(
             [
                 float(_majority([samples[k][judge] for k in sorted(samples)]))
@@ -93,8 +93,10 @@ class _Responses:
         )
 
 
-def score(items: Iterable[Mapping[str, Any]], plan: Plan, confidence: float) -> list[Score]:
-    """One score for each (benchmark, greedy, policy) of a complete evaluation, in plan order.
+def score(
+    items: Iterable[Mapping[str, Any]], plan: EvaluationPlan, confidence: float
+) -> list[Score]:
+    """Scores each (benchmark, greedy, policy) of a complete evaluation, in plan order.
 
     Raises:
         ValueError: some response is missing.
@@ -166,7 +168,7 @@ def _score(
 
 
 def pass_at_k(right_NK: np.ndarray, k: int) -> np.ndarray:
-    """(N,) chances that at least one of k of an item's K samples is right; 1 <= k <= K."""
+    """Returns (N,) chances that one of k of an item's K samples is right; 1 <= k <= K."""
     num_samples = right_NK.shape[1]
     return np.array(
         [
@@ -177,7 +179,7 @@ def pass_at_k(right_NK: np.ndarray, k: int) -> np.ndarray:
 
 
 def _majority(samples: list[Mapping[str, Any]]) -> bool:
-    """Whether the most frequent answer is right; of equally frequent ones the first drawn counts.
+    """Judges the most frequent answer; of equally frequent ones the first drawn.
 
     Without any vote the item is wrong.
     """

@@ -1,4 +1,4 @@
-"""Scores for people (Markdown) and for programs (JSON)."""
+"""Writes scores as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tinylora_rl.evaluation.intervals import Estimate
-from tinylora_rl.evaluation.plan import BASE, Plan
+from tinylora_rl.evaluation.plan import BASE, EvaluationPlan
 from tinylora_rl.evaluation.scores import Score
 
 
-def to_json(scores: Iterable[Score], plan: Plan, confidence: float) -> dict[str, Any]:
-    """Everything: the plan and every score, in plain values."""
+def to_json(scores: Iterable[Score], plan: EvaluationPlan, confidence: float) -> dict[str, Any]:
+    """Returns the plan and every score in plain values."""
     return {
         "plan": plan.to_dict(),
         "confidence": confidence,
@@ -20,8 +20,8 @@ def to_json(scores: Iterable[Score], plan: Plan, confidence: float) -> dict[str,
     }
 
 
-def to_markdown(scores: Sequence[Score], plan: Plan, confidence: float) -> str:
-    """The headline table, then each benchmark under all judges."""
+def to_markdown(scores: Sequence[Score], plan: EvaluationPlan, confidence: float) -> str:
+    """Renders the headline table, then each benchmark under all judges."""
     sampling = plan.sampling
     lines = [
         "# Evaluation",
@@ -41,7 +41,7 @@ def to_markdown(scores: Sequence[Score], plan: Plan, confidence: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _headline(scores: Sequence[Score], plan: Plan, greedy: bool) -> list[str]:
+def _headline(scores: Sequence[Score], plan: EvaluationPlan, greedy: bool) -> list[str]:
     benchmarks = list(plan.benchmarks)
     title = "Greedy, pass@1" if greedy else f"Sampled, mean@{scores[0].num_samples}"
     found = {(score.policy, score.benchmark): score for score in scores}
@@ -65,7 +65,7 @@ def _headline(scores: Sequence[Score], plan: Plan, greedy: bool) -> list[str]:
     ]
 
 
-def _details(scores: Sequence[Score], plan: Plan, benchmark: str) -> list[str]:
+def _details(scores: Sequence[Score], plan: EvaluationPlan, benchmark: str) -> list[str]:
     header = ["policy", "decoding", "judge", "accuracy", "pass@k", "maj@k", "no answer"]
     header += ["timed out", "vs base", "better / worse", "p"]
     rows = []
@@ -135,8 +135,8 @@ def _significance(versus: Any) -> str:
     return " **" if versus.p_value < 0.01 else " *"
 
 
-def console_lines(scores: Sequence[Score], plan: Plan) -> list[str]:
-    """One line for each policy and benchmark, for the end of a run."""
+def console_lines(scores: Sequence[Score], plan: EvaluationPlan) -> list[str]:
+    """Returns one line for each policy and benchmark, for the end of a run."""
     base: Mapping[tuple[str, bool], Score] = {
         (score.benchmark, score.greedy): score for score in scores if score.policy == BASE
     }

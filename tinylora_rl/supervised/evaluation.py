@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.evaluation.engine import Engine
 from tinylora_rl.evaluation.items import ItemsFile, read_items
-from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
+from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.supervised.data import prompt_ids
@@ -98,9 +98,9 @@ class HeldOut:
             )
         return held_out_metrics(read_items(items_path), self._headline)
 
-    def _plan(self, policy: Policy) -> Plan:
+    def _plan(self, policy: Policy) -> EvaluationPlan:
         task = self._config.task
-        return Plan(
+        return EvaluationPlan(
             model=str(self._config.base_model.path),
             policies=(policy,),
             benchmarks=dict.fromkeys(self._headline, ""),
@@ -170,16 +170,13 @@ def _questions(config: DictConfig, rows: Rows, tokenizer: Any) -> list[Question]
     questions = []
     for row in rows:
         token_ids = prompt_ids(config, tokenizer, row)
-        gold = row_gold(row)
         if token_ids is not None:
             questions.append(
                 Question(
                     benchmark=row["data_source"],
                     index=row["extra_info"]["index"],
                     text=row["prompt"][-1]["content"],
-                    gold=gold.answer,
-                    tolerance=gold.tolerance,
-                    unordered=gold.unordered,
+                    gold=row_gold(row),
                     prompt_token_ids=tuple(token_ids),
                 )
             )

@@ -7,7 +7,7 @@ from tinylora_rl.evaluation.engine import Response
 from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import BASE, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
-from tinylora_rl.rewards import GradingPool
+from tinylora_rl.rewards import Gold, GradingPool
 
 
 class Tokenizer:
@@ -35,9 +35,7 @@ def questions(count):
             benchmark="gsm8k",
             index=index,
             text="",
-            gold=str(index),
-            tolerance=None,
-            unordered=False,
+            gold=Gold(answer=str(index)),
             prompt_token_ids=None if index == 1 else (1,),
         )
         for index in range(count)

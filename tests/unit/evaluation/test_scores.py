@@ -5,7 +5,7 @@ import pytest
 
 from tinylora_rl.evaluation.plan import (
     BASE,
-    Plan,
+    EvaluationPlan,
     Policy,
     Question,
     Sampling,
@@ -13,11 +13,12 @@ from tinylora_rl.evaluation.plan import (
 )
 from tinylora_rl.evaluation.scores import _majority, pass_at_k, score
 from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
+from tinylora_rl.rewards import Gold
 
 JUDGES = ("strict", "flexible")
 
 
-def plan(**overrides) -> Plan:
+def plan(**overrides) -> EvaluationPlan:
     values = {
         "model": "m",
         "policies": (Policy(name=BASE), Policy(name="a", digest="d")),
@@ -28,7 +29,7 @@ def plan(**overrides) -> Plan:
         "weights": "factors",
         "settings": {"dtype": "float32"},
     }
-    return Plan(**{**values, **overrides})
+    return EvaluationPlan(**{**values, **overrides})
 
 
 def item(policy, index, sample, verdict, answer="1", *, greedy=False, flexible="right", tokens=10):
@@ -135,9 +136,7 @@ def test_policies_are_asked_with_the_same_seeds_and_samples_with_different_ones(
         benchmark="gsm8k",
         index=4,
         text="",
-        gold="",
-        tolerance=None,
-        unordered=False,
+        gold=Gold(answer="1"),
         prompt_token_ids=(1,),
     )
     by_policy = [

@@ -14,7 +14,9 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import distributed
 from verl.workers import engine_workers
 
-from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin.cpu.patches import register_verl_engine
+
+register_verl_engine()
 
 _initialize = distributed.initialize_global_process_group_ray
 

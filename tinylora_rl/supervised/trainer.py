@@ -21,8 +21,10 @@ from verl.workers.utils.losses import sft_loss
 
 from tinylora_rl.supervised.step_commit import SealingHandler, StopWish
 from tinylora_rl.supervised.tracking import RunTracking
-from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
 from tinylora_rl.verl_plugin import engine as _engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin.cpu.patches import register_verl_engine
+
+register_verl_engine()
 
 
 class TinyLoraSFTTrainer(sft_trainer.SFTTrainer):

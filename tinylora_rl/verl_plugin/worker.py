@@ -14,9 +14,11 @@ from verl.utils.device import get_device_name
 from verl.workers.engine_workers import TrainingWorker
 
 from tinylora_rl.runs.progress import ProgressFile
-from tinylora_rl.verl_plugin import baseline_engine as _baseline_engine  # noqa: F401  # registers
+from tinylora_rl.verl_plugin.cpu.patches import register_verl_engine
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
+
+register_verl_engine()
 
 
 class TinyLoraTrainingWorker(TrainingWorker):

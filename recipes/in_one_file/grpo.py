@@ -41,15 +41,16 @@ from matplotlib import pyplot
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.rewards import compute_score
-from tinylora_rl.tasks.arithmetic import base_model_dir, rows
+from tinylora_rl.rewards import judge
+from tinylora_rl.tasks import Row, ask, make_task, row_gold
+from tinylora_rl.tasks.arithmetic import base_model_dir
 
 PROMPTS, SAMPLES, RESPONSE_TOKENS = 16, 8, 64
 LEARNING_RATE, MAX_GRAD_NORM, WEIGHT_CAP = 5e-3, 1.0, 2.0
 
 
 def sample(
-    model: Any, tokenizer: Any, questions: list[dict], num_samples: int
+    model: Any, tokenizer: Any, questions: list[Row], num_samples: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draws responses at temperature 1 and keeps the log-prob of each token as it was drawn.
 
@@ -57,12 +58,8 @@ def sample(
         ids and attention mask, both (B, T), prompts padded on the left and responses on the right;
         the sampler's log-probs (B, R), 0 where padded.
     """
-    texts = [
-        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-        for row in questions
-        for _ in range(num_samples)
-    ]
-    prompts = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    prompt_ids = [ask(row, tokenizer) for row in questions for _ in range(num_samples)]
+    prompts = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt")
     output = model.generate(
         **prompts,
         do_sample=True,
@@ -136,17 +133,16 @@ def update(v: torch.nn.Parameter, optimizer: torch.optim.Optimizer, loss: torch.
     return float(norm)
 
 
-def judge(
-    tokenizer: Any, questions: list[dict], responses_BR: torch.Tensor, mask_BR: torch.Tensor
+def grade(
+    tokenizer: Any, questions: list[Row], responses_BR: torch.Tensor, mask_BR: torch.Tensor
 ) -> torch.Tensor:
     """Pays 1 for a right answer after `####`, else 0: (B,)."""
     num_samples = len(responses_BR) // len(questions)
     rewards = []
     for index, (ids_R, mask_R) in enumerate(zip(responses_BR, mask_BR.bool(), strict=True)):
-        row = questions[index // num_samples]
         text = tokenizer.decode(ids_R[mask_R], skip_special_tokens=True)
-        gold = row["reward_model"]["ground_truth"]
-        rewards.append(compute_score(row["data_source"], text, gold, row["extra_info"])["score"])
+        verdict = judge("strict", text, row_gold(questions[index // num_samples])).verdict
+        rewards.append(float(verdict == "right"))
     return torch.tensor(rewards)
 
 
@@ -167,15 +163,15 @@ def train(num_steps: int, plot: Path, seed: int = 0) -> list[float]:
     model = AutoModelForCausalLM.from_pretrained(base_model_dir(), dtype=torch.float32).eval()
     adapter = inject(model, TinyLoraConfig(r=2, u=13, n_tie="all"))
     optimizer = torch.optim.Adam([adapter.v], lr=LEARNING_RATE)
-    train_rows = rows("train", num_steps * PROMPTS, seed)
+    rows = make_task("arithmetic", {"train_rows": num_steps * PROMPTS}).rows("train")
     rewards = []
     for step in range(num_steps):
         start_s = time.perf_counter()
-        questions = train_rows[step * PROMPTS : (step + 1) * PROMPTS]
+        questions = rows[step * PROMPTS : (step + 1) * PROMPTS]
         ids_BT, attention_BT, sampled_BR = sample(model, tokenizer, questions, SAMPLES)
         num_response = sampled_BR.shape[1]
         mask_BR = attention_BT[:, -num_response:]
-        rewards_B = judge(tokenizer, questions, ids_BT[:, -num_response:], mask_BR)
+        rewards_B = grade(tokenizer, questions, ids_BT[:, -num_response:], mask_BR)
         log_probs_BR = log_probs(model, ids_BT, attention_BT, num_response)
         weights_BR = importance_weights(log_probs_BR, sampled_BR, mask_BR)
         loss = policy_loss(log_probs_BR, advantages(rewards_B, SAMPLES), weights_BR, mask_BR)

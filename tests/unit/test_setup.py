@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ["sh", "cat", "cksum", "cp", "dirname", "grep", "ls", "mkdir", "mktemp", "rm", "sed", "sort"]
+TOOLS = [
+    "sh",
+    "cat",
+    "cksum",
+    "cp",
+    "dirname",
+    "grep",
+    "ls",
+    "mkdir",
+    "mktemp",
+    "rm",
+    "sed",
+    "sort",
+]
 TORCH = "torch-2.13.0+cpu-cp313-cp313-manylinux_2_28_{}.whl"
 
 # A Python that writes down its calls. It fits, and has venv and pip, as its variables say.

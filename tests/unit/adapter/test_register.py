@@ -85,7 +85,10 @@ def test_a_move_of_the_model_takes_v_and_the_factors_along():
     model, adapter, _ = adapted()
     model.to("meta")  # the one other device of a CPU
     assert adapter.v is model.get_parameter(NAME)
-    tensors = [adapter.v, *(t for f in adapter.bank.values() for t in (f.left_OR, f.right_RI, f.P_URR))]
+    tensors = [
+        adapter.v,
+        *(t for f in adapter.bank.values() for t in (f.left_OR, f.right_RI, f.P_URR)),
+    ]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.sweeps.study import recipes_dir
-from tinylora_rl.tasks.arithmetic import base_model_dir, rows
+from tinylora_rl.tasks import make_task
+from tinylora_rl.tasks.arithmetic import base_model_dir
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = recipes_dir() / "in_one_file" / "grpo.py"
@@ -49,9 +50,8 @@ def samples(grpo, policy) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        ids, attention, sampled = grpo.sample(
-            model, tokenizer, rows("train", NUM_PROMPTS, seed=0), NUM_SAMPLES
-        )
+        questions = make_task("arithmetic", {"train_rows": NUM_PROMPTS}).rows("train")
+        ids, attention, sampled = grpo.sample(model, tokenizer, questions, NUM_SAMPLES)
     mask = attention[:, -sampled.shape[1] :].contiguous()
     rewards = torch.randint(0, 2, (NUM_PROMPTS, NUM_SAMPLES), generator=generator).float()
     rewards[:, 0], rewards[:, 1] = 0, 1

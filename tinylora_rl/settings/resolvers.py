@@ -1,25 +1,28 @@
-"""What `configs/` may ask for in an interpolation. Imports neither torch nor verl."""
+"""The functions that `configs/` may use in an interpolation, and the folders of Hydra files.
+
+Imports neither torch nor verl.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 
 def config_dir() -> Path:
-    """The folder of our Hydra files: inside an installed package, beside it in a checkout."""
+    """Returns the folder of our Hydra files: inside an installed package, beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def verl_config_dir() -> Path:
-    """The folder of verl's Hydra configuration, found without importing verl.
+    """Returns the folder of verl's Hydra configuration, found without importing verl.
 
     Raises:
         ModuleNotFoundError: verl is not installed.
@@ -33,7 +36,7 @@ def verl_config_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """`${...}` of the configuration resolve; call before Hydra composes."""
+    """Registers the functions with OmegaConf; call before Hydra composes."""
     resolvers: dict[str, Callable[..., Any]] = {
         "config_dir": lambda: str(config_dir()),
         "verl_config_dir": lambda: str(verl_config_dir()),
@@ -44,6 +47,7 @@ def register_resolvers() -> None:
         "sum": lambda *values: sum(values),
         "hub_offline": _hub_offline,
         "judge_for": _judge_for,
+        "engine_of": _engine_of,
         "reward_name": lambda judge, control: control or judge,
         # not the path: an adapter is published, the layout of a machine is not
         "run_name": lambda run_dir: "/".join(Path(run_dir).parts[-2:]),
@@ -59,11 +63,28 @@ def _tiny_model_dir() -> str:
     return str(base_model_dir())
 
 
-def _judge_for(template: str | None) -> str:
-    """The judge that reads what the template asks for; the embedded task is like GSM8K."""
-    from tinylora_rl.tasks import TEMPLATES
+def _judge_for(data: DictConfig, user_plugins: Sequence[str]) -> str:
+    """The judge that reads what the data set's prompt asks for."""
+    from tinylora_rl import plugins
+    from tinylora_rl.errors import ConfigError
+    from tinylora_rl.tasks import make_task
 
-    return TEMPLATES[template].judge if template in TEMPLATES else "strict"
+    plugins.load(list(user_plugins))
+    options: Any = OmegaConf.to_container(data, resolve=True)
+    try:
+        return make_task(options.get("name"), options).judge
+    except ConfigError:  # whoever reads the task says so
+        return "strict"
+
+
+def _engine_of(method: str, user_plugins: Sequence[str]) -> str:
+    """verl's name of the engine that trains the method."""
+    from tinylora_rl import plugins
+    from tinylora_rl.methods import METHODS, known_methods
+
+    plugins.load(list(user_plugins))
+    known_methods()
+    return METHODS[method].model_type if method in METHODS else method
 
 
 def _recipe_name(default: str) -> str:

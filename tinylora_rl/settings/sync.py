@@ -1,9 +1,4 @@
-"""How our part of the configuration travels inside verl.
-
-verl builds `actor_rollout_ref.model` as an HFModelConfig in several processes and refuses keys it
-does not know; `model.lora` is a free dictionary that reaches them all. The user's face is the
-groups `adapter` and `sync`; `configs/train.yaml` interpolates them into `model.lora.tinylora`.
-"""
+"""How the rollout workers get the policy; also read inside verl's workers."""
 
 from __future__ import annotations
 
@@ -11,14 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tinylora_rl.adapter.config import TinyLoraConfig
-
-MODEL_TYPE = "tinylora"
-PEER_MODEL_TYPE = "language_model"  # verl's own engine: LoRA and full fine-tuning
-ROLLOUT_NAME = "vllm_tinylora"
-TRAINER_MODE = "tinylora_sync"
-SEPARATE_TRAINER_MODE = "tinylora_separate_async"
-TRAINER_MODES = (TRAINER_MODE, SEPARATE_TRAINER_MODE)
+from tinylora_rl.errors import ConfigError, first_line
 
 SYNC_MODES = ("merged", "vector", "factors")
 SYNC_DTYPES = ("bfloat16", "float16", "float32")
@@ -48,7 +36,7 @@ class SyncConfig:
             of |difference of log-probs|. Guards against gross failure; the receipts are finer.
 
     Raises:
-        ValueError: a field is out of range; the message names it, its value and the mend.
+        ValueError: a field is out of range; the message names it, its value and the fix.
     """
 
     mode: str = "merged"
@@ -99,24 +87,14 @@ class SyncConfig:
                 f"canary_max_diff={self.canary_max_diff}: use a positive number of nats"
             )
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> SyncConfig:
+        """Builds the settings from the configuration's node `sync`.
 
-def adapter_config(lora: Mapping[str, Any]) -> TinyLoraConfig:
-    """The adapter that `model.lora` carries."""
-    return TinyLoraConfig.from_dict(_plain(lora["tinylora"]["adapter"]))
-
-
-def sync_config(lora: Mapping[str, Any]) -> SyncConfig:
-    """The sync settings that `model.lora` carries."""
-    return SyncConfig(**_plain(lora["tinylora"]["sync"]))
-
-
-def bank_cache_dir(lora: Mapping[str, Any]) -> str | None:
-    """Where decompositions of base models are kept; None is the user's cache."""
-    return lora["tinylora"].get("bank_cache_dir")
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    return dict(plain)
+        Raises:
+            ConfigError: a field is unknown or out of range.
+        """
+        try:
+            return cls(**options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"sync.{first_line(error)}") from error

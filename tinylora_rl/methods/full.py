@@ -1,0 +1,39 @@
+"""Full fine-tuning through verl: every weight is trained. For comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinylora_rl.methods.base import Method, Size
+from tinylora_rl.methods.registry import register_method
+
+if TYPE_CHECKING:
+    import torch
+
+    from tinylora_rl.base_model.dims import ModelShape
+
+
+@register_method
+class Full(Method):
+    """All numbers of the model."""
+
+    name = "full"
+    title = "full fine-tuning"
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Full:
+        del options  # it has none
+        return cls()
+
+    def describe(self, model: torch.nn.Module) -> str:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        return f"none: all {count} numbers of the model"
+
+    def size(self, dims: ModelShape) -> Size:
+        return Size(
+            what=f"all {dims.num_parameters:,} numbers of the model",
+            num_parameters=dims.num_parameters,
+            adapted_numbers=dims.num_parameters,
+            is_whole=True,
+        )

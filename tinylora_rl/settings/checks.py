@@ -1,0 +1,167 @@
+"""Checks across the sections of an experiment; the ranges of single values are in the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omegaconf import OmegaConf
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.rewards import JUDGES
+from tinylora_rl.settings.experiment import Experiment
+
+Check = Callable[[Experiment], None]
+
+
+def check(experiment: Experiment) -> None:
+    """Checks that the parts of an experiment fit each other.
+
+    Raises:
+        ConfigError: the first of `CHECKS` that fails; key, value, fix.
+    """
+    for each in CHECKS:
+        each(experiment)
+
+
+def _method(experiment: Experiment) -> None:
+    """verl's model node trains what the method says."""
+    model = OmegaConf.select(experiment.verl, "actor_rollout_ref.model")
+    experiment.method.check_verl_model(model)
+
+
+def _judge(experiment: Experiment) -> None:
+    """The judge reads what the prompt asks for: otherwise no answer would ever be right."""
+    ours, asked = experiment.grading.judge, experiment.task.judge
+    reads = JUDGES[ours].extractor
+    if ours == asked or reads in (JUDGES[asked].extractor, "flexible"):
+        return
+    template = OmegaConf.select(experiment.verl, "data.template")
+    raise ConfigError(
+        f"task.judge={ours}: data.template={template} asks for an answer that it does not read; "
+        f"use task.judge={asked}, or another template"
+    )
+
+
+def _sync(experiment: Experiment) -> None:
+    """The policy reaches the rollout in the way that was chosen."""
+    rollout, sync, method = experiment.rollout, experiment.sync, experiment.method
+    if sync.mode not in method.sync_modes:
+        raise ConfigError(
+            f"sync.mode={sync.mode}: only a TinyLoRA adapter has so few numbers; use sync=merged "
+            "with adapter=lora and adapter=full"
+        )
+    if rollout.load_format == "dummy" and sync.sleep_level == 1:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.load_format=dummy: a sync brings only what training "
+            "changed; use auto, or sync=merged sync.sleep_level=2"
+        )
+    if rollout.quantization is not None and method.has_vector:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.quantization={rollout.quantization}: what quantised "
+            "weights hold cannot be proved; use null"
+        )
+    if sync.rounding != "nearest" and not method.sync_rounds:
+        raise ConfigError(
+            f"sync.rounding={sync.rounding}: verl merges and rounds the weights of "
+            "adapter=lora and adapter=full itself; use nearest"
+        )
+
+
+def _placement(experiment: Experiment) -> None:
+    """A rollout with devices of its own gets policies that can travel."""
+    hardware, batch = experiment.hardware, experiment.batch
+    if not hardware.is_separate:
+        return
+    if hardware.shares_engine:
+        raise ConfigError(
+            "actor_rollout_ref.hybrid_engine=true: with placement=separate the rollout has GPUs of "
+            "its own; leave it false"
+        )
+    backend, mode = experiment.rollout.checkpoint_backend, experiment.sync.mode
+    if backend == "naive" or (backend == "tinylora" and mode == "merged"):
+        raise ConfigError(
+            f"sync.mode={mode}: whole weights do not travel by checkpoint_engine.backend={backend} "
+            "to a rollout elsewhere; use sync=vector, sync=factors, or backend=nccl"
+        )
+    if batch.prompts != hardware.sync_every * batch.mini_batch:
+        raise ConfigError(
+            f"trainer.v1.separate_async.parameter_sync_step={hardware.sync_every}: {batch.prompts} "
+            f"prompts a step are not {hardware.sync_every} mini-batches of {batch.mini_batch}"
+        )
+
+
+def _strategy(experiment: Experiment) -> None:
+    """The actor is sharded in a way that its device knows."""
+    if experiment.hardware.kind == "cpu" and experiment.actor.strategy == "fsdp":
+        raise ConfigError(
+            "actor_rollout_ref.actor.strategy=fsdp: torch's FSDP1 needs CUDA; use fsdp2"
+        )
+
+
+def _ranks(experiment: Experiment) -> None:
+    """Ranks divide what they share."""
+    ranks, size = experiment.hardware.num_ranks, experiment.rollout.tensor_parallel_size
+    if ranks % size:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={size}: does not divide the "
+            f"{ranks} ranks"
+        )
+    batch = experiment.batch
+    samples = batch.prompts * batch.samples
+    if samples % ranks:
+        raise ConfigError(
+            f"task.prompts_per_step={batch.prompts}: {samples} samples a step are no multiple of "
+            f"{ranks} ranks; change task.prompts_per_step or trainer.n_gpus_per_node"
+        )
+
+
+def _checkpoints(experiment: Experiment) -> None:
+    """Every step of an adapter is kept, by verl's own writer of files that are complete."""
+    every = experiment.checkpoints.every
+    if not experiment.is_rl:
+        return
+    if experiment.method.has_vector and every != 1:
+        raise ConfigError(
+            f"trainer.save_freq={every}: a killed run would lose more than the step in progress, "
+            "and a checkpoint is a few kilobytes; use 1"
+        )
+    if experiment.checkpoints.async_save:
+        raise ConfigError(
+            "actor_rollout_ref.actor.checkpoint.async_save=true: a checkpoint's manifest is "
+            "written when its files are; use false"
+        )
+
+
+def _supervised(experiment: Experiment) -> None:
+    """A supervised run fits one node, and has something to measure."""
+    sft, hardware = experiment.supervised, experiment.hardware
+    if sft is None:
+        return
+    if hardware.nodes != 1:
+        raise ConfigError(
+            f"trainer.nnodes={hardware.nodes}: a supervised run takes one node; use 1 and "
+            "trainer.n_gpus_per_node"
+        )
+    if sft.batch % hardware.per_node:
+        raise ConfigError(
+            f"sft.batch_size={sft.batch}: no multiple of trainer.n_gpus_per_node="
+            f"{hardware.per_node}; change one of them"
+        )
+    if sft.evaluate and not experiment.validation.draws:
+        raise ConfigError(
+            "task.eval_samples=0: nothing to evaluate; set task.eval_greedy=true, "
+            "task.eval_samples=1 or sft.evaluate=false"
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    _method,
+    _judge,
+    _sync,
+    _placement,
+    _strategy,
+    _ranks,
+    _checkpoints,
+    _supervised,
+)
+"""In the order in which a run makes them."""

@@ -1,0 +1,155 @@
+"""An experiment: everything that a run of `train` or `sft` was told, decided once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from tinylora_rl.methods import Method
+from tinylora_rl.settings.sections import (
+    BaseModelChoice,
+    Batch,
+    Checkpoints,
+    CostRates,
+    Engine,
+    Grading,
+    GradingLimits,
+    Run,
+    Supervised,
+    Tracking,
+    Validation,
+)
+from tinylora_rl.settings.sync import SyncConfig
+from tinylora_rl.settings.verl_sections import Actor, Duration, Hardware, Optim, RayStart, Rollout
+from tinylora_rl.tasks import Task
+
+Command = Literal["train", "sft"]
+RL_ONLY = ("algorithm", "critic", "distillation", "model_engine", "ray_kwargs", "transfer_queue")
+"""Nodes of the tree that only rollouts and rewards read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One run of `train` or `sft`, typed and checked. What is trained, what is asked, what it
+    starts from and where it runs are `method`, `task`, `base` and `hardware`.
+
+    Attributes:
+        command: train or sft.
+        seed: from which every other seed follows.
+        supervised: the settings of `sft`; None for `train`.
+        rates: assumed speed, for cost estimates.
+        num_parameters: of the base model, where it is stated for cost estimates.
+        plugins: the user's own files and modules.
+        verl: verl's own tree as composed, passed through; see `for_verl`.
+    """
+
+    command: Command
+    seed: int
+    task: Task
+    base: BaseModelChoice
+    method: Method
+    sync: SyncConfig
+    batch: Batch
+    validation: Validation
+    grading: Grading
+    grading_limits: GradingLimits
+    hardware: Hardware
+    actor: Actor
+    optim: Optim
+    rollout: Rollout
+    ray: RayStart
+    duration: Duration
+    run: Run
+    checkpoints: Checkpoints
+    tracking: Tracking
+    engine: Engine
+    supervised: Supervised | None
+    rates: CostRates
+    num_parameters: int | None
+    plugins: tuple[str, ...]
+    verl: DictConfig = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def is_rl(self) -> bool:
+        return self.command == "train"
+
+    @property
+    def update_rows(self) -> int:
+        """Rows (`sft`) or prompts (`train`) of one update."""
+        return self.batch.prompts if self.supervised is None else self.supervised.batch
+
+    def total_steps(self, num_rows: int) -> int:
+        """Steps of the run on so many training rows: as stated, at most what the epochs have."""
+        per_epoch = num_rows // self.update_rows
+        if self.supervised is None:
+            steps = per_epoch * self.duration.epochs
+            stated = self.duration.steps
+            return steps if stated is None else min(stated, steps)
+        return self.supervised.steps or per_epoch * self.supervised.epochs
+
+    def supervised_steps(self, num_sequences: int) -> tuple[int, int]:
+        """(updates, passes over the rows begun) of `sft` on so many sequences.
+
+        Each rank has an equal share of the sequences and fills its part of a batch from it alone.
+        """
+        assert self.supervised is not None
+        ranks = self.hardware.per_node
+        per_epoch = (num_sequences // ranks) // (self.supervised.batch // ranks)
+        steps = self.supervised.steps or self.supervised.epochs * per_epoch
+        return steps, math.ceil(steps / per_epoch)
+
+    def provenance(self) -> dict[str, Any]:
+        """What an adapter's manifest tells of this run."""
+        node = OmegaConf.select(self.verl, "actor_rollout_ref.model.lora.tinylora.provenance")
+        stated: Any = OmegaConf.to_container(node, resolve=True)
+        return {str(name): value for name, value in stated.items()}
+
+    def for_verl(
+        self,
+        *,
+        model_dir: Path | None = None,
+        checkpoint: Path | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        py_executable: str | None = None,
+        total_steps: tuple[int, int] | None = None,
+    ) -> DictConfig:
+        """Returns verl's tree, resolved, with what was found out since it was composed.
+
+        Args:
+            model_dir: folder of the base model, read by every process instead of the hub.
+            checkpoint: folder `global_step_N` that the run goes on from; None: from step 0.
+            env_vars: further environment variables of Ray's workers.
+            py_executable: command that starts a Ray worker; None is Ray's own.
+            total_steps: (steps, epochs) where they are known only from the data.
+        """
+        tree = copy.deepcopy(self.verl)
+        with open_dict(tree):
+            tree.run.dir = str(self.run.dir)
+            if model_dir is not None:
+                tree.actor_rollout_ref.model.path = str(model_dir)
+            tree.trainer.resume_mode = "disable" if checkpoint is None else "resume_path"
+            tree.trainer.resume_from_path = None if checkpoint is None else str(checkpoint)
+            if total_steps is not None:
+                tree.trainer.total_training_steps, tree.trainer.total_epochs = total_steps
+            runtime_env = "ray_kwargs.ray_init.runtime_env"
+            for name, value in (env_vars or {}).items():
+                OmegaConf.update(tree, f"{runtime_env}.env_vars.{name}", value, force_add=True)
+            if py_executable is not None:
+                OmegaConf.update(
+                    tree, f"{runtime_env}.py_executable", py_executable, force_add=True
+                )
+        OmegaConf.resolve(tree)
+        return tree
+
+    def stored(self, tree: DictConfig) -> str:
+        """Returns the YAML that the run directory keeps of `tree`, as `for_verl` returned it."""
+        if self.supervised is None:
+            return OmegaConf.to_yaml(tree)
+        kept = [str(name) for name in tree if name not in RL_ONLY]
+        return OmegaConf.to_yaml(OmegaConf.masked_copy(tree, kept))

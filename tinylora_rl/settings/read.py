@@ -1,0 +1,147 @@
+"""Reads a composed configuration of `train` or `sft` into an `Experiment`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tinylora_rl import plugins
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.methods import Method, make_method
+from tinylora_rl.settings.checks import CHECKS, check
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.sections import (
+    BaseModelChoice,
+    Batch,
+    Checkpoints,
+    CostRates,
+    Engine,
+    Grading,
+    GradingLimits,
+    Run,
+    Supervised,
+    Tracking,
+    Validation,
+)
+from tinylora_rl.settings.sync import SyncConfig
+from tinylora_rl.settings.verl_sections import Actor, Duration, Hardware, Optim, RayStart, Rollout
+from tinylora_rl.tasks import Task, make_task
+
+
+def read(config: DictConfig) -> Experiment:
+    """Reads and checks the configuration of `train` or `sft`.
+
+    Raises:
+        ConfigError: a value is of another type, out of range or does not fit the others; the
+            message is one line with key, value and fix.
+    """
+    experiment = Experiment(**{name: part(config) for name, part in _PARTS.items()})
+    check(experiment)
+    return experiment
+
+
+def problems(config: DictConfig) -> tuple[Experiment | None, list[ConfigError]]:
+    """Reads a configuration and finds all that is wrong with its values, not the first alone.
+
+    Returns:
+        The experiment, None where some part cannot be read, and the errors.
+    """
+    parts: dict[str, Any] = {}
+    errors: list[ConfigError] = []
+    for name, part in _PARTS.items():
+        try:
+            parts[name] = part(config)
+        except ConfigError as error:
+            errors.append(error)
+            if name == "task":
+                return None, errors  # too much of the rest follows from the data set
+    partial: Any = _Partial(parts)
+    for each in CHECKS:
+        try:
+            each(partial)
+        except ConfigError as error:
+            errors.append(error)
+        except _UnreadError:
+            continue  # a part that it compares is wrong by itself
+    return (None if len(parts) < len(_PARTS) else Experiment(**parts)), errors
+
+
+class _UnreadError(Exception):
+    """A check asked for a part that could not be read."""
+
+
+class _Partial:
+    """An experiment of which some parts are missing."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._parts:
+            return self._parts[name]
+        if name in _PARTS:
+            raise _UnreadError(name)
+        return getattr(Experiment, name).fget(self)
+
+
+def _plain(config: DictConfig, key: str) -> dict[str, Any]:
+    node = OmegaConf.select(config, key)
+    plain: Any = OmegaConf.to_container(node, resolve=True) if node is not None else {}
+    return {str(name): value for name, value in plain.items()}
+
+
+def _plugins(config: DictConfig) -> tuple[str, ...]:
+    names = OmegaConf.select(config, "plugins") or []
+    names = (names,) if isinstance(names, str) else tuple(names)
+    plugins.load(names)
+    return names
+
+
+def _task(config: DictConfig) -> Task:
+    if config.data.get("name") is None:
+        return make_task(None, {}, split="train")
+    return make_task(str(config.data.name), _plain(config, "data"), split="train")
+
+
+def _method(config: DictConfig) -> Method:
+    return make_method(str(config.method), _plain(config, "adapter"))
+
+
+def _supervised(config: DictConfig) -> Supervised | None:
+    return Supervised.read(config) if config.command == "sft" else None
+
+
+def _rates(config: DictConfig) -> CostRates:
+    return CostRates(**_plain(config, f"cost.{config.trainer.device}"))
+
+
+_PARTS: dict[str, Callable[[DictConfig], Any]] = {
+    "command": lambda config: str(config.command),
+    "plugins": _plugins,  # before what they may define
+    "seed": lambda config: int(config.seed),
+    "task": _task,
+    "base": BaseModelChoice.read,
+    "method": _method,
+    "sync": lambda config: SyncConfig.from_options(_plain(config, "sync")),
+    "grading": Grading.read,
+    "grading_limits": GradingLimits.read,
+    "validation": Validation.read,
+    "batch": Batch.read,
+    "hardware": Hardware.read,
+    "actor": Actor.read,
+    "optim": Optim.read,
+    "rollout": Rollout.read,
+    "ray": RayStart.read,
+    "duration": Duration.read,
+    "run": Run.read,
+    "checkpoints": Checkpoints.read,
+    "tracking": Tracking.read,
+    "engine": Engine.read,
+    "supervised": _supervised,
+    "rates": _rates,
+    "num_parameters": lambda config: config.cost.num_parameters,
+    "verl": lambda config: config,
+}
+"""{field of Experiment: its reader}, in the order in which errors are found."""

@@ -1,0 +1,279 @@
+"""The parts of an experiment that are our own: what is asked, graded, kept and reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.rewards import CONTROLS, JUDGES
+from tinylora_rl.runs.time_limit import ENDING_S
+from tinylora_rl.settings.section import Section, key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseModelChoice(Section):
+    """The base model as the configuration names it.
+
+    Attributes:
+        path: a hub id or a folder.
+        revision: a commit of the hub; None takes the newest.
+        chat_template_kwargs: further arguments of the tokenizer's chat template.
+    """
+
+    path: str = key("base_model.path")
+    revision: str | None = key("base_model.revision")
+    chat_template_kwargs: Mapping[str, Any] = key("base_model.chat_template_kwargs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch(Section):
+    """The prompts and samples of one step.
+
+    Attributes:
+        prompts: of one step.
+        samples: of each prompt.
+        mini_batch: prompts of one update; equal to `prompts` is strictly on-policy.
+        max_prompt_tokens, max_response_tokens: what the task asks for, or the model can if less.
+        train_file, validation_file: parquet files that verl reads.
+        seed: of the order of the rows.
+    """
+
+    prompts: int = key("data.train_batch_size", at_least=1)
+    samples: int = key("actor_rollout_ref.rollout.n", at_least=1)
+    mini_batch: int = key("actor_rollout_ref.actor.ppo_mini_batch_size", at_least=1)
+    max_prompt_tokens: int = key("data.max_prompt_length", at_least=1)
+    max_response_tokens: int = key("data.max_response_length", at_least=1)
+    train_file: Path = key("data.train_files")
+    validation_file: Path = key("data.val_files")
+    seed: int = key("data.seed")
+    num_workers: int = key("data.dataloader_num_workers")
+
+    @property
+    def sample_tokens(self) -> int:
+        """The longest sample, prompt included."""
+        return self.max_prompt_tokens + self.max_response_tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Validation(Section):
+    """How held-out rows are answered during a run.
+
+    Attributes:
+        samples: of each row, at `temperature`.
+        greedy: each row once more at temperature 0.
+        rows: the first so many of each held-out set; None: all.
+        benchmarks: held-out sets beside the data's own.
+        before_training: also at step 0.
+        every: steps between validations; 0 or less: none but the last.
+    """
+
+    samples: int | None = key("task.eval_samples", at_least=0)
+    temperature: float = key("task.eval_temperature")
+    greedy: bool = key("task.eval_greedy")
+    rows: int | None = key("task.eval_rows", at_least=1)
+    benchmarks: tuple[str, ...] = key("task.eval_benchmarks")
+    before_training: bool = key("trainer.val_before_train")
+    every: int = key("trainer.test_freq", default=-1)
+
+    @property
+    def draws(self) -> int:
+        """Responses to each row."""
+        return (self.samples or 0) + int(self.greedy)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradingLimits(Section):
+    """What one verdict may cost; a judge that takes more has timed out.
+
+    Attributes:
+        deadline_s: processor seconds of one answer.
+        memory_limit_mb: address space of a grading process.
+        num_workers: grading processes.
+    """
+
+    deadline_s: float = key("grading.deadline_s", above=0)
+    memory_limit_mb: int = key("grading.memory_limit_mb", at_least=64)
+    num_workers: int = key("grading.num_workers", at_least=1)
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        return self.memory_limit_mb << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grading(Section):
+    """Whose verdict counts.
+
+    Attributes:
+        judge: the accuracy, and the reward unless `control` is set.
+        log_judges: judges whose verdicts are metrics.
+        control: a reward that teaches nothing true, for comparison.
+    """
+
+    judge: str = key("task.judge")
+    log_judges: tuple[str, ...] = key("task.log_judges")
+    control: str | None = key("task.control")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, names, choices in (
+            ("judge", (self.judge,), JUDGES),
+            ("log_judges", self.log_judges, JUDGES),
+            ("control", (self.control,) if self.control else (), CONTROLS),
+        ):
+            for each in names:
+                if each not in choices:
+                    raise ConfigError(f"task.{name}={each}: choose from {', '.join(choices)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Section):
+    """The run directory and what bounds the run.
+
+    Attributes:
+        dir: absolute.
+        recipe: the recipe's name.
+        bank_cache_dir: where decompositions are kept; None: the user's cache.
+        rollout_deadline_s: within which one more prompt must be finished during a rollout.
+        time_limit_s: seconds from the start by which the process has ended; None: no limit.
+        fork_workers: Ray's workers are forks of one process that has imported what they need.
+        resume: auto, never, a checkpoint or a run directory.
+    """
+
+    dir: Path = key("run.dir")
+    recipe: str = key("task.recipe")
+    bank_cache_dir: Path | None = key("run.bank_cache_dir")
+    rollout_deadline_s: float = key("run.rollout_deadline_s")
+    time_limit_s: float | None = key("run.time_limit_s")
+    fork_workers: bool = key("run.fork_workers")
+    resume: str = key("trainer.resume")
+    resume_mode: str = key("trainer.resume_mode")
+    resume_from_path: str | None = key("trainer.resume_from_path", default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "dir", self.dir.resolve())  # Ray's workers may stand elsewhere
+        if self.time_limit_s is not None and not self.time_limit_s > ENDING_S:
+            raise ConfigError(
+                f"run.time_limit_s={self.time_limit_s:g}: ending alone may take {ENDING_S:g} s; "
+                "use more seconds, or null for no limit"
+            )
+        if not self.rollout_deadline_s > 0:
+            raise ConfigError(
+                f"run.rollout_deadline_s={self.rollout_deadline_s:g}: use a positive number of "
+                "seconds"
+            )
+        for name, ours in (("resume_mode", "auto"), ("resume_from_path", None)):
+            if getattr(self, name) != ours:
+                raise ConfigError(
+                    f"trainer.{name}={getattr(self, name)}: set trainer.resume to auto, never, a "
+                    "checkpoint or a run directory instead"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoints(Section):
+    """What is kept of a run's steps, and how often.
+
+    Attributes:
+        dir: the folder of the checkpoints.
+        every: steps between two.
+        keep: how many of the newest stay; None: all.
+    """
+
+    dir: Path = key("trainer.default_local_dir")
+    every: int = key("trainer.save_freq", default=1)
+    keep: int | None = key("trainer.max_actor_ckpt_to_keep")
+    hdfs_dir: str | None = key("trainer.default_hdfs_dir", default=None)
+    async_save: bool = key("actor_rollout_ref.actor.checkpoint.async_save")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hdfs_dir is not None:
+            raise ConfigError(
+                "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
+            )
+        if self.keep == 1:
+            raise ConfigError(
+                "trainer.max_actor_ckpt_to_keep=1: verl removes the old checkpoint before the new "
+                "one is complete; use 2 or more, or null"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracking(Section):
+    """Where metrics go besides the run directory."""
+
+    project: str = key("trainer.project_name")
+    name: str = key("trainer.experiment_name")
+    loggers: tuple[str, ...] = key("trainer.logger")
+    wandb_proxy: str | None = key("trainer.wandb_proxy", default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Supervised(Section):
+    """The settings of a supervised run.
+
+    Attributes:
+        epochs: passes over the training rows.
+        steps: updates instead; None: as many as the epochs have.
+        batch: rows in one update.
+        keep_calculator_marks: GSM8K's <<48/2=24>> stay in the worked answers.
+        save_every: updates between two checkpoints.
+        max_checkpoints: how many stay.
+        evaluate: accuracy on held-out rows at the end.
+    """
+
+    epochs: int = key("sft.epochs", at_least=1)
+    steps: int | None = key("sft.steps", at_least=1)
+    batch: int = key("sft.batch_size", at_least=1)
+    keep_calculator_marks: bool = key("sft.keep_calculator_marks")
+    save_every: int = key("sft.save_freq", at_least=1)
+    max_checkpoints: int = key("sft.max_checkpoints", at_least=1)
+    evaluate: bool = key("sft.evaluate")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_checkpoints == 1:
+            raise ConfigError(
+                "sft.max_checkpoints=1: verl removes the old checkpoint before the new one is "
+                "complete; use 2 or more"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine(Section):
+    """The vLLM engine of an evaluation, on this machine.
+
+    Attributes:
+        device: cpu or cuda.
+        options: keyword arguments of vllm.LLM.
+        env: environment variables that its process needs.
+    """
+
+    device: str = key("device.name", choices=("cpu", "cuda"))
+    options: Mapping[str, Any] = key("device.engine.options")
+    env: Mapping[str, Any] = key("device.engine.env")
+
+    @property
+    def dtype(self) -> str:
+        return str(self.options["dtype"])
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        return int(self.options.get("tensor_parallel_size", 1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CostRates(Section):
+    """Assumed speed of a device, for a model of 1e9 parameters; see configs/sweepable.yaml."""
+
+    KEYS: ClassVar[tuple[str, ...]] = ("start_s", "step_s", "tokens_per_s", "sft_tokens_per_s")
+
+    start_s: float
+    step_s: float
+    tokens_per_s: float
+    sft_tokens_per_s: float

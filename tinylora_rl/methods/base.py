@@ -13,7 +13,7 @@ from tinylora_rl.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from tinylora_rl.base_model.dims import ModelShape
+    from tinylora_rl.base_model.dims import ModelDims
 
 VERL_MODEL_TYPE = "language_model"
 """verl's own engine, under the name by which its `EngineRegistry` knows it."""
@@ -100,7 +100,7 @@ class Method(abc.ABC):
         """
 
     @abc.abstractmethod
-    def size(self, dims: ModelShape) -> Size:
+    def size(self, dims: ModelDims) -> Size:
         """Counts what the method trains on a model of these dimensions."""
 
     @property
@@ -148,7 +148,7 @@ class Method(abc.ABC):
                 "TinyLoRA adapter"
             )
 
-    def register_engine(self) -> None:
+    def register_engine(self) -> None:  # noqa: B027  # most need none
         """Registers the engine with verl; called in every worker before it builds a model.
 
         The engines of `tinylora`, `lora` and `full` are registered by the workers themselves.

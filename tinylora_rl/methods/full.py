@@ -11,7 +11,7 @@ from tinylora_rl.methods.registry import register_method
 if TYPE_CHECKING:
     import torch
 
-    from tinylora_rl.base_model.dims import ModelShape
+    from tinylora_rl.base_model.dims import ModelDims
 
 
 @register_method
@@ -30,7 +30,7 @@ class Full(Method):
         count = sum(parameter.numel() for parameter in model.parameters())
         return f"none: all {count} numbers of the model"
 
-    def size(self, dims: ModelShape) -> Size:
+    def size(self, dims: ModelDims) -> Size:
         return Size(
             what=f"all {dims.num_parameters:,} numbers of the model",
             num_parameters=dims.num_parameters,

@@ -14,7 +14,7 @@ from tinylora_rl.methods.registry import register_method
 if TYPE_CHECKING:
     import torch
 
-    from tinylora_rl.base_model.dims import ModelShape
+    from tinylora_rl.base_model.dims import ModelDims
 
 
 @register_method
@@ -73,7 +73,7 @@ class Lora(Method):
         count = self.r * sum(num_out + num_in for num_out, num_in in shapes)
         return f"LoRA r={self.r} alpha={self.alpha}, {count} numbers over {len(shapes)} modules"
 
-    def size(self, dims: ModelShape) -> Size:
+    def size(self, dims: ModelDims) -> Size:
         linears = dims.adapted(self.target_modules)
         numbers = self.r * sum(num_out + num_in for num_out, num_in in linears)
         return Size(

@@ -15,7 +15,7 @@ from tinylora_rl.methods.registry import register_method
 if TYPE_CHECKING:
     import torch
 
-    from tinylora_rl.base_model.dims import ModelShape
+    from tinylora_rl.base_model.dims import ModelDims
 
 
 @register_method
@@ -66,7 +66,7 @@ class TinyLora(Method):
             f"seed {config.seed}, S {config.svd_split}, v {config.v_dtype}"
         )
 
-    def size(self, dims: ModelShape) -> Size:
+    def size(self, dims: ModelDims) -> Size:
         config = self.config
         linears = dims.adapted(config.target_modules)
         factors = config.r * sum(num_out + num_in for num_out, num_in in linears)

@@ -25,7 +25,7 @@ def check(experiment: Experiment) -> None:
 
 def _method(experiment: Experiment) -> None:
     """verl's model node trains what the method says."""
-    model = OmegaConf.select(experiment.verl, "actor_rollout_ref.model")
+    model = OmegaConf.select(experiment.tree, "actor_rollout_ref.model")
     experiment.method.check_verl_model(model)
 
 
@@ -35,7 +35,7 @@ def _judge(experiment: Experiment) -> None:
     reads = JUDGES[ours].extractor
     if ours == asked or reads in (JUDGES[asked].extractor, "flexible"):
         return
-    template = OmegaConf.select(experiment.verl, "data.template")
+    template = OmegaConf.select(experiment.tree, "data.template")
     raise ConfigError(
         f"task.judge={ours}: data.template={template} asks for an answer that it does not read; "
         f"use task.judge={asked}, or another template"

@@ -10,10 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl import plugins
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
-from tinylora_rl.settings.section import Section, key
-from tinylora_rl.settings.sections import BaseModelChoice, Engine, GradingLimits
+from tinylora_rl.settings.section import Section, base_model, key
+from tinylora_rl.settings.sections import Engine, GradingLimits
 from tinylora_rl.tasks import Task, make_task
 
 WEIGHTS = ("factors", "merged")
@@ -40,9 +41,7 @@ class Measurement(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.confidence < 1:
-            raise ConfigError(
-                f"evaluate.confidence={self.confidence:g}: use a number below 1"
-            )
+            raise ConfigError(f"evaluate.confidence={self.confidence:g}: use a number below 1")
         if self.top_p > 1:
             raise ConfigError(f"evaluate.top_p={self.top_p:g}: use a number in (0, 1]")
         if not self.draws:
@@ -70,10 +69,10 @@ class Evaluation:
         rows: the first so many of each benchmark; None: all.
         data_path: the folder of their files; None: from the network.
         run_dir: absolute.
-        stored: the configuration as YAML, kept in the run directory.
+        tree: the composed configuration.
     """
 
-    base: BaseModelChoice
+    base: BaseModel
     adapters: tuple[tuple[str | None, str], ...]
     benchmarks: Mapping[str, Task]
     rows: int | None
@@ -83,7 +82,11 @@ class Evaluation:
     engine: Engine
     run_dir: Path
     plugins: tuple[str, ...]
-    stored: str = dataclasses.field(repr=False, compare=False)
+    tree: DictConfig = dataclasses.field(repr=False, compare=False)
+
+    def stored(self) -> str:
+        """Returns the YAML that the run directory keeps."""
+        return OmegaConf.to_yaml(self.tree, resolve=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ def read_evaluation(config: DictConfig) -> Evaluation:
             f"{engine.dtype}"
         )
     return Evaluation(
-        base=BaseModelChoice.read(config),
+        base=base_model(config),
         adapters=named_adapters(config),
         benchmarks=_benchmarks(config, data.benchmarks),
         rows=data.rows,
@@ -120,7 +123,7 @@ def read_evaluation(config: DictConfig) -> Evaluation:
         engine=engine,
         run_dir=data.run_dir.resolve(),
         plugins=data.plugins,
-        stored=OmegaConf.to_yaml(config, resolve=True),
+        tree=config,
     )
 
 

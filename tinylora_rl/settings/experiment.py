@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.methods import Method
 from tinylora_rl.settings.sections import (
-    BaseModelChoice,
     Batch,
     Checkpoints,
     CostRates,
@@ -46,13 +46,13 @@ class Experiment:
         rates: assumed speed, for cost estimates.
         num_parameters: of the base model, where it is stated for cost estimates.
         plugins: the user's own files and modules.
-        verl: verl's own tree as composed, passed through; see `for_verl`.
+        tree: the composed configuration, verl's own tree in it; see `for_verl`.
     """
 
     command: Command
     seed: int
     task: Task
-    base: BaseModelChoice
+    base: BaseModel
     method: Method
     sync: SyncConfig
     batch: Batch
@@ -73,7 +73,7 @@ class Experiment:
     rates: CostRates
     num_parameters: int | None
     plugins: tuple[str, ...]
-    verl: DictConfig = dataclasses.field(repr=False, compare=False)
+    tree: DictConfig = dataclasses.field(repr=False, compare=False)
 
     @property
     def is_rl(self) -> bool:
@@ -106,7 +106,7 @@ class Experiment:
 
     def provenance(self) -> dict[str, Any]:
         """What an adapter's manifest tells of this run."""
-        node = OmegaConf.select(self.verl, "actor_rollout_ref.model.lora.tinylora.provenance")
+        node = OmegaConf.select(self.tree, "actor_rollout_ref.model.lora.tinylora.provenance")
         stated: Any = OmegaConf.to_container(node, resolve=True)
         return {str(name): value for name, value in stated.items()}
 
@@ -128,7 +128,7 @@ class Experiment:
             py_executable: command that starts a Ray worker; None is Ray's own.
             total_steps: (steps, epochs) where they are known only from the data.
         """
-        tree = copy.deepcopy(self.verl)
+        tree = copy.deepcopy(self.tree)
         with open_dict(tree):
             tree.run.dir = str(self.run.dir)
             if model_dir is not None:

@@ -12,8 +12,8 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.methods import Method, make_method
 from tinylora_rl.settings.checks import CHECKS, check
 from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.section import base_model
 from tinylora_rl.settings.sections import (
-    BaseModelChoice,
     Batch,
     Checkpoints,
     CostRates,
@@ -122,7 +122,7 @@ _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "plugins": _plugins,  # before what they may define
     "seed": lambda config: int(config.seed),
     "task": _task,
-    "base": BaseModelChoice.read,
+    "base": base_model,
     "method": _method,
     "sync": lambda config: SyncConfig.from_options(_plain(config, "sync")),
     "grading": Grading.read,
@@ -142,6 +142,6 @@ _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "supervised": _supervised,
     "rates": _rates,
     "num_parameters": lambda config: config.cost.num_parameters,
-    "verl": lambda config: config,
+    "tree": lambda config: config,
 }
 """{field of Experiment: its reader}, in the order in which errors are found."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def config_dir() -> Path:
-    """Returns the folder of our Hydra files: inside an installed package, beside it in a checkout."""
+    """Returns the folder of our Hydra files: in an installed package, beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"

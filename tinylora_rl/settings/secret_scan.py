@@ -1,4 +1,4 @@
-"""Secrets stay out of the configuration, which is printed, saved beside a run and published."""
+"""Keeps secrets out of the configuration, which is printed, saved and published."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.errors import ConfigError
 
@@ -33,18 +31,21 @@ FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*([A-Za-z_][A-Za-z0-9_]*)")
 LEAST_LENGTH = 12  # a shorter value of a variable called TOKEN is found by chance
 
 
-def refuse_secrets(config: DictConfig) -> None:
-    """No value of `config` is a secret, or would be one once its interpolations are resolved.
+def refuse_secrets(config: Any) -> None:
+    """Refuses a configuration that holds a secret, or would once its interpolations are resolved.
+
+    Args:
+        config: plain values, interpolations unresolved.
 
     Found are keys that are named like a secret and hold a text, texts of a known shape, and what
     this process's environment holds under a name like a secret's. A W&B key is 40 hexadecimal
     digits as a commit is: it is found by its name and in the environment.
 
     Raises:
-        ConfigError: with the key and the mend, and without the value.
+        ConfigError: with the key and the fix, and without the value.
     """
     known = environment_secrets()
-    for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+    for key, value in leaves(config):
         reason = _why_secret(key, value, known) if isinstance(value, str) else None
         if reason:
             raise ConfigError(
@@ -76,7 +77,7 @@ def _why_secret(key: str, text: str, known: dict[str, str]) -> str | None:
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of what nested dictionaries and lists hold; entries of a list have its key."""
+    """Yields (key, value) of what nested dictionaries and lists hold; entries of a list have its key."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}" if key else str(name))

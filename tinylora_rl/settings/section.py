@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 
 
@@ -24,6 +25,7 @@ class _Key:
     at_least: int | None
     above: float | None
     choices: Sequence[str] | None
+    rl: bool
 
 
 def key(
@@ -32,6 +34,7 @@ def key(
     at_least: int | None = None,
     above: float | None = None,
     choices: Sequence[str] | None = None,
+    rl: bool = False,
     default: Any = dataclasses.MISSING,
 ) -> Any:
     """States the key of a field and its range.
@@ -41,9 +44,10 @@ def key(
         at_least: smallest whole number.
         above: greatest number that is too small.
         choices: all values, where they are few.
+        rl: only reinforcement learning reads it.
         default: where the configuration has no such key.
     """
-    metadata = {"key": _Key(path, at_least, above, choices)}
+    metadata = {"key": _Key(path, at_least, above, choices, rl)}
     return dataclasses.field(metadata=metadata, default=default)
 
 
@@ -78,6 +82,17 @@ class Section:
                 OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             )
         return cls(**values)
+
+
+def base_model(config: DictConfig) -> BaseModel:
+    """Reads the base model that `base_model` names; nothing is downloaded."""
+    revision = OmegaConf.select(config, "base_model.revision")
+    options: Any = OmegaConf.select(config, "base_model.chat_template_kwargs") or {}
+    return BaseModel(
+        str(OmegaConf.select(config, "base_model.path")),
+        None if revision is None else str(revision),
+        chat_template_kwargs={str(name): value for name, value in options.items()},
+    )
 
 
 def _checked(stated: _Key, value: Any, hint: Any) -> Any:

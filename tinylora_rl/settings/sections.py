@@ -14,21 +14,6 @@ from tinylora_rl.settings.section import Section, key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BaseModelChoice(Section):
-    """The base model as the configuration names it.
-
-    Attributes:
-        path: a hub id or a folder.
-        revision: a commit of the hub; None takes the newest.
-        chat_template_kwargs: further arguments of the tokenizer's chat template.
-    """
-
-    path: str = key("base_model.path")
-    revision: str | None = key("base_model.revision")
-    chat_template_kwargs: Mapping[str, Any] = key("base_model.chat_template_kwargs")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch(Section):
     """The prompts and samples of one step.
 
@@ -42,8 +27,8 @@ class Batch(Section):
     """
 
     prompts: int = key("data.train_batch_size", at_least=1)
-    samples: int = key("actor_rollout_ref.rollout.n", at_least=1)
-    mini_batch: int = key("actor_rollout_ref.actor.ppo_mini_batch_size", at_least=1)
+    samples: int = key("actor_rollout_ref.rollout.n", rl=True, at_least=1)
+    mini_batch: int = key("actor_rollout_ref.actor.ppo_mini_batch_size", rl=True, at_least=1)
     max_prompt_tokens: int = key("data.max_prompt_length", at_least=1)
     max_response_tokens: int = key("data.max_response_length", at_least=1)
     train_file: Path = key("data.train_files")
@@ -76,7 +61,7 @@ class Validation(Section):
     rows: int | None = key("task.eval_rows", at_least=1)
     benchmarks: tuple[str, ...] = key("task.eval_benchmarks")
     before_training: bool = key("trainer.val_before_train")
-    every: int = key("trainer.test_freq", default=-1)
+    every: int = key("trainer.test_freq", rl=True, default=-1)
 
     @property
     def draws(self) -> int:
@@ -115,7 +100,7 @@ class Grading(Section):
 
     judge: str = key("task.judge")
     log_judges: tuple[str, ...] = key("task.log_judges")
-    control: str | None = key("task.control")
+    control: str | None = key("task.control", rl=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +131,7 @@ class Run(Section):
     dir: Path = key("run.dir")
     recipe: str = key("task.recipe")
     bank_cache_dir: Path | None = key("run.bank_cache_dir")
-    rollout_deadline_s: float = key("run.rollout_deadline_s")
+    rollout_deadline_s: float = key("run.rollout_deadline_s", rl=True)
     time_limit_s: float | None = key("run.time_limit_s")
     fork_workers: bool = key("run.fork_workers")
     resume: str = key("trainer.resume")
@@ -185,9 +170,9 @@ class Checkpoints(Section):
     """
 
     dir: Path = key("trainer.default_local_dir")
-    every: int = key("trainer.save_freq", default=1)
-    keep: int | None = key("trainer.max_actor_ckpt_to_keep")
-    hdfs_dir: str | None = key("trainer.default_hdfs_dir", default=None)
+    every: int = key("trainer.save_freq", rl=True, default=1)
+    keep: int | None = key("trainer.max_actor_ckpt_to_keep", rl=True)
+    hdfs_dir: str | None = key("trainer.default_hdfs_dir", rl=True, default=None)
     async_save: bool = key("actor_rollout_ref.actor.checkpoint.async_save")
 
     def __post_init__(self) -> None:

@@ -1,46 +1,44 @@
-"""Whom a run would trust, looked at before it starts. To import it takes neither torch nor Ray.
+"""Checks whom a run would trust, before it starts.
 
-SECURITY.md says what the boundaries are; here they are held, or a line says where they are open.
+SECURITY.md states the boundaries; here they are enforced, or a line says where they are open.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.evaluation import Evaluation
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.secret_scan import leaves, refuse_secrets
-from tinylora_rl.training.ray_token import cluster_address, readable_by_others, token_file
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def check_trust(config: DictConfig) -> list[str]:
-    """Nothing in `config` opens a boundary that we hold.
+def check_trust(settings: Experiment | Evaluation) -> list[str]:
+    """Checks that nothing in a configuration opens a boundary that SECURITY.md promises.
 
     Returns:
-        A line for each boundary that is open all the same, with its mend.
+        A line for each boundary that is open all the same, with its fix.
 
     Raises:
-        ConfigError: remote code, a secret, a revision that is no commit, or a Ray dashboard for
-            everyone; key and mend.
+        ConfigError: remote code, a secret, or a revision that is no commit; key and fix.
     """
-    refuse_secrets(config)
-    _refuse_remote_code(config)
-    verb = config.get("verb")
-    return [
-        *_base_model(config),
-        *(_resume(config) if verb in ("train", "sft") else []),
-        *(_ray(config) if verb == "train" else []),
-    ]
+    plain: Any = OmegaConf.to_container(settings.tree, resolve=False)
+    refuse_secrets(plain)
+    _refuse_remote_code(plain)
+    resume = _resume(settings) if isinstance(settings, Experiment) else ()
+    return [*_base_model(settings.base), *resume]
 
 
 def refuse_pickled_code(checkpoint: Path) -> None:
-    """Loading the position in the data (`data.pt`, `data_RANK.pt`) of `checkpoint` runs nothing.
+    """Checks that loading the position in the data (`data.pt`, `data_RANK.pt`) runs no code.
 
     verl 0.9.1 loads it with weights_only=False (trainer_base._load_checkpoint, CheckpointHandler).
     What torch loads with weights_only=True, numbers, texts, lists and dictionaries, is the same
@@ -61,13 +59,13 @@ def refuse_pickled_code(checkpoint: Path) -> None:
             ) from error
 
 
-def _refuse_remote_code(config: DictConfig) -> None:
-    """`trust_remote_code` is false wherever it may stand: verl's nodes, vLLM's options, ours.
+def _refuse_remote_code(plain: Mapping[str, Any]) -> None:
+    """Refuses `trust_remote_code` wherever it may stand: verl's nodes, vLLM's options, ours.
 
     There is no key that allows it: the other half of this package opens base models without, so an
     adapter trained on such a model could be neither evaluated, merged nor served.
     """
-    for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+    for key, value in leaves(plain):
         name = key.rpartition(".")[2].replace("-", "_")
         if name == "trust_remote_code" and value not in (None, False):
             raise ConfigError(
@@ -76,65 +74,32 @@ def _refuse_remote_code(config: DictConfig) -> None:
             )
 
 
-def _base_model(config: DictConfig) -> Iterator[str]:
-    path = str(OmegaConf.select(config, "base_model.path"))
-    revision = OmegaConf.select(config, "base_model.revision")
-    is_folder = Path(path).expanduser().is_dir() or path.startswith(("/", ".", "~"))
-    if revision is None:
+def _base_model(base: BaseModel) -> Iterator[str]:
+    is_folder = Path(base.id).expanduser().is_dir() or base.id.startswith(("/", ".", "~"))
+    if base.revision is None:
         if not is_folder:
             yield (
-                f"base_model.revision=null: {path} is taken as the hub has it today; name a commit "
-                "(the one in use is printed, and stored with the adapter)"
+                f"base_model.revision=null: {base.id} is taken as the hub has it today; name a "
+                "commit (the one in use is printed, and stored with the adapter)"
             )
     elif is_folder:
         raise ConfigError(
-            f"base_model.revision={revision}: base_model.path={path} is a folder, which has none; "
-            "use null"
+            f"base_model.revision={base.revision}: base_model.path={base.id} is a folder, which "
+            "has none; use null"
         )
-    elif not COMMIT.fullmatch(str(revision)):
+    elif not COMMIT.fullmatch(base.revision):
         raise ConfigError(
-            f"base_model.revision={revision}: branches and tags move; use the 40 hexadecimal "
+            f"base_model.revision={base.revision}: branches and tags move; use the 40 hexadecimal "
             "digits of a commit, or null"
         )
 
 
-def _loads_pickle(config: DictConfig) -> bool:
-    """verl's own checkpoints of models and optimisers are pickled, and so are TransferQueue's."""
-    from tinylora_rl.verl_plugin.settings import MODEL_TYPE, SEPARATE_TRAINER_MODE  # has torch
-
-    return (
-        config.actor_rollout_ref.model.model_type != MODEL_TYPE
-        or config.trainer.v1.trainer_mode == SEPARATE_TRAINER_MODE
-    )
-
-
-def _resume(config: DictConfig) -> Iterator[str]:
-    source = config.trainer.get("resume", "auto")
-    if source not in ("auto", "never") and _loads_pickle(config):
+def _resume(experiment: Experiment) -> Iterator[str]:
+    """verl's own checkpoints of models and optimisers are pickled; so are TransferQueue's."""
+    source = experiment.run.resume
+    loads_pickle = not experiment.method.has_vector or experiment.hardware.is_separate
+    if source not in ("auto", "never") and loads_pickle:
         yield (
             f"trainer.resume={source}: such a checkpoint is pickled, and loading it can run "
             "anything; go on only from what you wrote yourself"
         )
-
-
-def _ray(config: DictConfig) -> Iterator[str]:
-    options = config.ray_kwargs.ray_init
-    host = options.get("dashboard_host") or "127.0.0.1"
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise ConfigError(
-            f"ray_kwargs.ray_init.dashboard_host={host}: whoever reaches a dashboard can submit "
-            "jobs to it; leave it at 127.0.0.1 and forward the port (ssh -L 8265:127.0.0.1:8265)"
-        )
-    address, mode = cluster_address(config), os.environ.get("RAY_AUTH_MODE")
-    if address is None and mode not in (None, "token"):
-        yield (
-            f"RAY_AUTH_MODE={mode}: every user of this machine can run code in this run; unset it"
-        )
-    elif address is not None and mode != "token":
-        yield (
-            f"RAY_ADDRESS={address}: RAY_AUTH_MODE is not token: whoever reaches the cluster can "
-            "run code on it; start it with scripts/cluster/ray.sh, and export RAY_AUTH_MODE=token"
-        )
-    token = token_file()
-    if token is not None and mode in (None, "token") and readable_by_others(token):
-        yield f"{token}: other users can read this token of Ray; run: chmod 600 {token}"

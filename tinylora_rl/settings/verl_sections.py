@@ -28,7 +28,7 @@ class Actor(Section):
     """
 
     strategy: str = key(f"{_ACTOR}.strategy", choices=("fsdp2", "fsdp"))
-    use_kl_loss: bool = key(f"{_ACTOR}.use_kl_loss")
+    use_kl_loss: bool = key(f"{_ACTOR}.use_kl_loss", rl=True)
     dynamic_batches: bool = key(f"{_ACTOR}.use_dynamic_bsz")
     max_tokens: int = key(f"{_ACTOR}.ppo_max_token_len_per_gpu")
     micro_batch: int | None = key(f"{_ACTOR}.ppo_micro_batch_size_per_gpu")
@@ -111,11 +111,11 @@ class Hardware(Section):
     kind: str = key("trainer.device", choices=("cpu", "cuda"))
     nodes: int = key("trainer.nnodes", at_least=1)
     per_node: int = key("trainer.n_gpus_per_node", at_least=1)
-    rollout_per_node: int = key("placement.rollout_gpus", at_least=0)
-    rollout_nodes: int = key(f"{_ROLLOUT}.nnodes")
-    shares_engine: bool = key("actor_rollout_ref.hybrid_engine")
-    trainer_mode: str = key("trainer.v1.trainer_mode")
-    sync_every: int = key("trainer.v1.separate_async.parameter_sync_step")
+    rollout_per_node: int = key("placement.rollout_gpus", rl=True, at_least=0)
+    rollout_nodes: int = key(f"{_ROLLOUT}.nnodes", rl=True)
+    shares_engine: bool = key("actor_rollout_ref.hybrid_engine", rl=True)
+    trainer_mode: str = key("trainer.v1.trainer_mode", rl=True)
+    sync_every: int = key("trainer.v1.separate_async.parameter_sync_step", rl=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,9 +155,7 @@ class RayStart(Section):
     dashboard_host: str | None = key("ray_kwargs.ray_init.dashboard_host", default=None)
     object_store_bytes: int = key("ray_kwargs.ray_init.object_store_memory", default=0)
     storage_units: int = key("transfer_queue.backend.SimpleStorage.num_data_storage_units")
-    env_vars: Mapping[str, Any] = key(
-        "ray_kwargs.ray_init.runtime_env.env_vars", default=None
-    )
+    env_vars: Mapping[str, Any] = key("ray_kwargs.ray_init.runtime_env.env_vars", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Worked answers as token ids: what a supervised run trains on, checked before it starts.
+"""Turns worked answers into token ids: what a supervised run trains on, checked before it starts.
 
 A sequence is the prompt exactly as the rollout of reinforcement learning gets it, chat template and
 generation prompt included, then the worked answer, then the token that ends a turn. The loss counts
@@ -10,23 +10,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES, judge
-from tinylora_rl.tasks import Row, ask, row_gold, write_parquet
-from tinylora_rl.tasks.prepare import Rows, load_datasets
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.tasks import Row, row_gold, write_parquet
+from tinylora_rl.training.data import load_rows
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 MAX_WRONG_SHARE = 0.01  # of the worked answers; more, and the data set is not what the prompt wants
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Supervised:
-    """What was prepared.
+class SupervisedData:
+    """The prepared files, counted.
 
     Attributes:
         num_train, num_val: sequences in the two parquet files; there is no second one where num_val
@@ -40,38 +38,38 @@ class Supervised:
     num_val: int
     num_wrong: int
     num_long: int
-    held_out: Rows
+    held_out: list[Row]
 
 
-def prepare_supervised(config: DictConfig, tokenizer: Any) -> Supervised:
-    """`data.train_files` and, where held-out rows have worked answers, `data.val_files` exist.
+def prepare_data(experiment: Experiment) -> SupervisedData:
+    """Writes `data.train_files` and, where held-out rows have worked answers, `data.val_files`.
 
     Columns: `prompt` and `target` (text, for a reader), `prompt_ids` and `target_ids`.
 
     Raises:
         ConfigError: no rows, no worked answers, or fewer sequences than one batch.
     """
-    train, held_out = load_datasets(config)
+    train, held_out = load_rows(experiment)
     # a benchmark of another source has golds, but nobody worked it in this data set's words
     own = [row for row in held_out if row["data_source"] == train[0]["data_source"]]
-    right = _right(config, train)
+    right = _right(experiment, train)
     if len(train) - len(right) > MAX_WRONG_SHARE * len(train):
         raise ConfigError(
-            f"data.name={config.data.name}: {len(right)} of {len(train)} worked answers are right "
-            f"under task.judge={config.task.judge}; the data set holds no worked answers, or not "
-            "in the form that data.template asks for"
+            f"data.name={experiment.task.name}: {len(right)} of {len(train)} worked answers are "
+            f"right under task.judge={experiment.grading.judge}; the data set holds no worked "
+            "answers, or not in the form that data.template asks for"
         )
-    fitting = _sequences(config, tokenizer, right)
-    if len(fitting) < config.sft.batch_size:
+    fitting = _sequences(experiment, right)
+    if len(fitting) < experiment.update_rows:
         raise ConfigError(
-            f"sft.batch_size={config.sft.batch_size}: only {len(fitting)} sequences fit into the "
+            f"sft.batch_size={experiment.update_rows}: only {len(fitting)} sequences fit into the "
             "task's lengths; use a smaller batch, or raise task.max_response_tokens"
         )
-    write_parquet(fitting, Path(config.data.train_files))
-    validation = _sequences(config, tokenizer, _right(config, own))
+    write_parquet(fitting, experiment.batch.train_file)
+    validation = _sequences(experiment, _right(experiment, own))
     if validation:
-        write_parquet(validation, Path(config.data.val_files))
-    return Supervised(
+        write_parquet(validation, experiment.batch.validation_file)
+    return SupervisedData(
         num_train=len(fitting),
         num_val=len(validation),
         num_wrong=len(train) - len(right),
@@ -80,49 +78,48 @@ def prepare_supervised(config: DictConfig, tokenizer: Any) -> Supervised:
     )
 
 
-def prompt_ids(config: DictConfig, tokenizer: Any, row: Row) -> list[int] | None:
-    """The row's prompt as verl's rollout builds it; None where it exceeds the task's length."""
-    token_ids = ask(row, tokenizer, _template_options(config))
-    return token_ids if len(token_ids) <= config.data.max_prompt_length else None
+def prompt_ids(experiment: Experiment, row: Row) -> list[int] | None:
+    """Returns the row's prompt as verl's rollout builds it; None where it exceeds the limit."""
+    token_ids = experiment.base.ask(row["prompt"])
+    return token_ids if len(token_ids) <= experiment.batch.max_prompt_tokens else None
 
 
 def worked_answer(row: Row, *, keep_calculator_marks: bool) -> str:
-    """The text that the row's data set gives as its solution."""
+    """Returns the text that the row's data set gives as its solution."""
     answer = row["extra_info"]["answer"]
     return answer if keep_calculator_marks else CALCULATOR_MARK.sub("", answer)
 
 
-def _template_options(config: DictConfig) -> dict[str, Any]:
-    options: Any = config.data.get("apply_chat_template_kwargs")
-    return {str(key): value for key, value in options.items()} if options else {}
+def _answer(experiment: Experiment, row: Row) -> str:
+    sft = experiment.supervised
+    return worked_answer(row, keep_calculator_marks=bool(sft and sft.keep_calculator_marks))
 
 
-def _right(config: DictConfig, rows: Rows) -> Rows:
+def _right(experiment: Experiment, rows: Iterable[Row]) -> list[Row]:
     """Rows whose worked answer the run's own judge would reward.
 
     By exact match, which is a symbolic judge's first question too: a solution states its gold.
     """
-    reader = JUDGES[config.task.judge].extractor
-    keep = config.sft.keep_calculator_marks
+    reader = JUDGES[experiment.grading.judge].extractor
     return [
         row
         for row in rows
-        if judge(reader, worked_answer(row, keep_calculator_marks=keep), row_gold(row)).verdict
-        == "right"
+        if judge(reader, _answer(experiment, row), row_gold(row)).verdict == "right"
     ]
 
 
-def _sequences(config: DictConfig, tokenizer: Any, rows: Iterable[Row]) -> list[dict[str, Any]]:
+def _sequences(experiment: Experiment, rows: Iterable[Row]) -> list[dict[str, Any]]:
     """The rows that fit, tokenised. What does not fit is left out: a cut answer has no end."""
+    tokenizer = experiment.base.tokenizer
     sequences = []
     for row in rows:
-        target = worked_answer(row, keep_calculator_marks=config.sft.keep_calculator_marks)
+        target = _answer(experiment, row)
         target_ids = [
             *tokenizer.encode(target, add_special_tokens=False),
             tokenizer.eos_token_id,
         ]
-        prompt = prompt_ids(config, tokenizer, row)
-        if prompt is not None and len(target_ids) <= config.data.max_response_length:
+        prompt = prompt_ids(experiment, row)
+        if prompt is not None and len(target_ids) <= experiment.batch.max_response_tokens:
             sequences.append(
                 {
                     "prompt": tokenizer.decode(prompt),

@@ -6,37 +6,23 @@ seeds of the samples are an evaluation's, so that runs are compared under common
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from tinylora_rl.evaluation.engine import Engine
 from tinylora_rl.evaluation.items import ItemsFile, read_items
-from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
+from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.supervised.data import prompt_ids
-from tinylora_rl.tasks import row_gold
 from tinylora_rl.tasks.prepare import Rows
 
 TRAINED = "sft"
 """The name of the trained policy; the other one is the base."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trained:
-    """Where the trained policy is: an artifact to merge, a PEFT LoRA folder, or a whole model."""
-
-    artifact: Path | None = None
-    lora: Path | None = None
-    lora_rank: int = 1
-    model: Path | None = None
 
 
 class HeldOut:
@@ -45,45 +31,39 @@ class HeldOut:
     The base and the trained policy share an engine, unless the latter is a whole model. An adapter
     is merged as in training's rollout; LoRA, which verl's rollout merges in bfloat16, is a LoRA
     request here and exact.
-
-    Args:
-        base: folder of the base model.
     """
 
-    def __init__(
-        self, config: DictConfig, rows: Rows, base: Path, tokenizer: Any, trained: Trained
-    ) -> None:
-        self._config = config
-        self._tokenizer = tokenizer
-        self._base = base
+    def __init__(self, experiment: Experiment, rows: Sequence[Row], trained: TrainedPolicy) -> None:
+        self._experiment = experiment
         self._trained = trained
-        self._questions = _questions(config, rows, tokenizer)
+        self._questions = _questions(experiment, rows)
         self._headline = {row["data_source"]: row["extra_info"]["judge"] for row in rows}
         self._engine = cache(self._start_engine)
 
     @property
     def num_responses(self) -> int:
-        """Of one policy."""
-        task = self._config.task
-        return len(self._questions) * (int(task.eval_greedy) + task.eval_samples)
+        """Responses of one policy."""
+        return len(self._questions) * self._experiment.validation.draws
 
     def evaluate(
         self, policy: str, items_path: Path, progress: Callable[[int], None]
     ) -> dict[str, float]:
-        """The metrics of `policy`, BASE or TRAINED; every response, graded, is in `items_path`."""
-        config, trained = self._config, self._trained
+        """Measures `policy`, BASE or TRAINED; writes every graded response to `items_path`."""
+        experiment, trained = self._experiment, self._trained
         # a whole model is what its engine loaded, so that engine's base
         directory = None if policy == BASE else trained.artifact or trained.lora
-        model = self._base if policy == BASE or trained.model is None else trained.model
-        grading = config.reward.custom_reward_function.reward_kwargs
+        base = experiment.base.folder
+        model = base if policy == BASE or trained.model is None else trained.model
+        limits = experiment.grading_limits
         items_path.parent.mkdir(exist_ok=True)
         items_path.unlink(missing_ok=True)  # of an evaluation that was killed
         with (
             ItemsFile(items_path) as items,
             GradingPool(
-                num_workers=grading.num_workers,
-                deadline_s=grading.deadline_s,
-                memory_limit_bytes=grading.memory_limit_mb << 20,
+                num_workers=limits.num_workers,
+                deadline_s=limits.deadline_s,
+                memory_limit_bytes=limits.memory_limit_bytes,
+                plugins=experiment.plugins,
             ) as pool,
         ):
             run_plan(
@@ -91,46 +71,46 @@ class HeldOut:
                 self._questions,
                 items,
                 start_engine=lambda: self._engine(model),
-                tokenizer=self._tokenizer,
+                tokenizer=experiment.base.tokenizer,
                 pool=pool,
-                num_graders=grading.num_workers,
+                num_graders=limits.num_workers,
                 progress=progress,
             )
         return held_out_metrics(read_items(items_path), self._headline)
 
     def _plan(self, policy: Policy) -> EvaluationPlan:
-        task = self._config.task
+        experiment = self._experiment
+        validation, grading = experiment.validation, experiment.grading
         return EvaluationPlan(
-            model=str(self._config.base_model.path),
+            model=experiment.base.id,
             policies=(policy,),
             benchmarks=dict.fromkeys(self._headline, ""),
             sampling=Sampling(
-                greedy=task.eval_greedy,
-                num_samples=task.eval_samples,
-                temperature=task.eval_temperature,
-                max_response_tokens=self._config.data.max_response_length,
+                greedy=validation.greedy,
+                num_samples=validation.samples or 0,
+                temperature=validation.temperature,
+                max_response_tokens=experiment.batch.max_response_tokens,
             ),
-            judges=tuple(dict.fromkeys((*self._headline.values(), *task.log_judges))),
+            judges=tuple(dict.fromkeys((*self._headline.values(), *grading.log_judges))),
             headline=self._headline,
             weights="merged",
             settings={},
         )
 
     def _start_engine(self, model: Path) -> Engine:
-        options: Any = OmegaConf.to_container(self._config.engine.options, resolve=True)
+        experiment, lora = self._experiment, self._trained.lora
         longest = max(len(question.prompt_token_ids or ()) for question in self._questions)
-        lora = self._trained.lora
         return Engine(
             str(model),
             options={
-                "max_model_len": longest + self._config.data.max_response_length,
+                "max_model_len": longest + experiment.batch.max_response_tokens,
                 "seed": 0,
                 "trust_remote_code": False,
-                **options,
+                **experiment.engine.options,
             },
             lora_dirs={TRAINED: lora} if lora else None,
-            rank=self._trained.lora_rank,
-            rounding=self._config.sync.rounding,
+            rank=self._trained.rank,
+            rounding=experiment.sync.rounding,
         )
 
 
@@ -162,22 +142,14 @@ def held_out_metrics(
     return metrics
 
 
-def _questions(config: DictConfig, rows: Rows, tokenizer: Any) -> list[Question]:
+def _questions(experiment: Experiment, rows: Sequence[Row]) -> list[Question]:
     """The rows as they are asked.
 
     A prompt that is too long is left out, as verl's loader leaves it out of a validation.
     """
     questions = []
     for row in rows:
-        token_ids = prompt_ids(config, tokenizer, row)
+        token_ids = prompt_ids(experiment, row)
         if token_ids is not None:
-            questions.append(
-                Question(
-                    benchmark=row["data_source"],
-                    index=row["extra_info"]["index"],
-                    text=row["prompt"][-1]["content"],
-                    gold=row_gold(row),
-                    prompt_token_ids=tuple(token_ids),
-                )
-            )
+            questions.append(Question.of(row, row["data_source"], token_ids))
     return questions

@@ -4,31 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from tinylora_rl.base_model import BaseModel, checkpoint_folder
+from tinylora_rl.base_model import checkpoint_folder
 from tinylora_rl.errors import ConfigError, MachineError, first_line
 
 DOWNLOAD_S = 3600.0  # in which a node has downloaded a base model
-
-
-def pin_base_model(config: DictConfig) -> str:
-    """Makes every process of the run read one folder: `actor_rollout_ref.model.path` is it now.
-
-    `base_model.path` stays the name that people know the model by. The other nodes of a cluster
-    need the folder, too: see `require_on_every_node`.
-
-    Returns:
-        The model and the commit, for people.
-
-    Raises:
-        ConfigError: with key, value and fix.
-    """
-    base = BaseModel(
-        str(config.actor_rollout_ref.model.path), OmegaConf.select(config, "base_model.revision")
-    )
-    config.actor_rollout_ref.model.path = str(base.folder)
-    return str(base)
 
 
 def require_on_every_node(

@@ -1,38 +1,29 @@
-"""How Ray starts the workers of a run."""
+"""Starts the workers of a run's Ray as forks, where a run asks for it."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from omegaconf import DictConfig, open_dict
-
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.experiment import Experiment
 
 
-def forked_workers(config: DictConfig) -> AbstractContextManager[str | None]:
-    """The fork server of a run that has one (`run.fork_workers`), for as long as it lasts.
+def forked_workers(experiment: Experiment) -> AbstractContextManager[str | None]:
+    """Starts the fork server of a run that has one (`run.fork_workers`).
+
+    Returns:
+        A context that yields the command by which Ray starts its workers; None: by Python itself.
 
     Raises:
         ConfigError: the workers would be on other machines, too.
     """
-    if not config.run.fork_workers:
+    if not experiment.run.fork_workers:
         return nullcontext()
-    ray_init = config.ray_kwargs.ray_init
-    if ray_init.get("address") != "local":
+    if experiment.ray.address != "local":
         raise ConfigError(
-            f"run.fork_workers=true with ray_kwargs.ray_init.address={ray_init.get('address')}: "
+            f"run.fork_workers=true with ray_kwargs.ray_init.address={experiment.ray.address}: "
             "only a Ray that this run starts here can fork its workers; give run.fork_workers=false"
         )
     from tinylora_rl.verl_plugin.cpu.fork_server import fork_server
 
-    return fork_server({key: str(value) for key, value in ray_init.runtime_env.env_vars.items()})
-
-
-def start_with(config: DictConfig, py_executable: str | None) -> None:
-    """Ray starts its workers by this command; None: by Python itself.
-
-    For after config.yaml is written: the command is of this moment only.
-    """
-    if py_executable is not None:
-        with open_dict(config):
-            config.ray_kwargs.ray_init.runtime_env.py_executable = py_executable
+    return fork_server({key: str(value) for key, value in experiment.ray.env_vars.items()})

@@ -1,4 +1,4 @@
-"""Who can reach the Ray of a run. A Ray of its own is for this machine and this user alone.
+"""Bounds who can reach the Ray of a run. A Ray of its own is for this machine and user alone.
 
 Ray 2.60 by itself listens on every interface, with a token that it writes readable for all users.
 """
@@ -12,9 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from tinylora_rl.errors import MachineError
+from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.settings.verl_sections import RayStart
 
 CLUSTERS_ALLOWED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for machines that are no part of a cluster: with 0 its node is called 127.0.0.1.
@@ -25,23 +24,54 @@ Ray replaces it by an address that others reach.
 """
 
 
-def cluster_address(config: DictConfig) -> str | None:
-    """The running Ray cluster that a training would join; None where it starts its own."""
-    address = OmegaConf.select(config, "ray_kwargs.ray_init.address")
-    if address == "local":
+def cluster_address(ray: RayStart) -> str | None:
+    """Returns the running Ray cluster that a training joins; None where it starts its own."""
+    if ray.address == "local":
         return None
-    return address or os.environ.get("RAY_ADDRESS") or None
+    return ray.address or os.environ.get("RAY_ADDRESS") or None
 
 
-def close_own_ray(config: DictConfig) -> None:
-    """A Ray that this run starts will listen on 127.0.0.1 alone and want a token that is private.
+def check_ray(ray: RayStart) -> list[str]:
+    """Checks who can reach the Ray of a run.
+
+    Returns:
+        A line for each way that is open, with its fix.
+
+    Raises:
+        ConfigError: its dashboard would be for everyone.
+    """
+    host = ray.dashboard_host or "127.0.0.1"
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigError(
+            f"ray_kwargs.ray_init.dashboard_host={host}: whoever reaches a dashboard can submit "
+            "jobs to it; leave it at 127.0.0.1 and forward the port (ssh -L 8265:127.0.0.1:8265)"
+        )
+    lines = []
+    address, mode = cluster_address(ray), os.environ.get("RAY_AUTH_MODE")
+    if address is None and mode not in (None, "token"):
+        lines.append(
+            f"RAY_AUTH_MODE={mode}: every user of this machine can run code in this run; unset it"
+        )
+    elif address is not None and mode != "token":
+        lines.append(
+            f"RAY_ADDRESS={address}: RAY_AUTH_MODE is not token: whoever reaches the cluster can "
+            "run code on it; start it with scripts/cluster/ray.sh, and export RAY_AUTH_MODE=token"
+        )
+    token = token_file()
+    if token is not None and mode in (None, "token") and readable_by_others(token):
+        lines.append(f"{token}: other users can read this token of Ray; run: chmod 600 {token}")
+    return lines
+
+
+def close_own_ray(ray: RayStart) -> None:
+    """Makes a Ray that this run starts listen on 127.0.0.1 alone and want a private token.
 
     Call before anything imports Ray, which reads its environment then. A cluster is left as it is.
 
     Raises:
         MachineError: Ray is imported already, or the token's folder cannot be written.
     """
-    if cluster_address(config) is not None:
+    if cluster_address(ray) is not None:
         return
     os.environ.setdefault(CLUSTERS_ALLOWED, "0")
     constants = sys.modules.get("ray._private.ray_constants")
@@ -55,7 +85,7 @@ def close_own_ray(config: DictConfig) -> None:
 
 
 def token_file() -> Path | None:
-    """The file that Ray takes its token from; None where the environment holds the token itself."""
+    """Returns the file that Ray takes its token from; None where the environment holds the token itself."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return None
     stated = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -63,7 +93,7 @@ def token_file() -> Path | None:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Whether another user gets to the file and can read it."""
+    """Tells whether another user gets to the file and can read it."""
     if not path.is_file():
         return False
     for reads, enters in ((stat.S_IROTH, stat.S_IXOTH), (stat.S_IRGRP, stat.S_IXGRP)):
@@ -80,7 +110,7 @@ def _wants_cluster() -> bool:
 
 
 def _make_token() -> None:
-    """Ray's default token exists. Ray would make it, too, with the permissions of any file."""
+    """Makes Ray's default token. Ray would, too, with the permissions of any file."""
     path = token_file()
     if path is None or path.exists() or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return

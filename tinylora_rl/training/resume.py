@@ -1,4 +1,4 @@
-"""Where a run begins: at nothing, at its own newest checkpoint, or at another run's.
+"""Decides where a run begins: at step 0, at its own newest checkpoint, or at another run's.
 
 `trainer.resume` is `auto`, `never` or a path. Decided before anything is started, so that a damaged
 or foreign checkpoint is a line on the console and not an error an hour later.
@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
-
 from tinylora_rl.adapter.config import TinyLoraConfig
-from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.checkpoints import CheckpointSearch, fault, newest_good, step_folders, step_of
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import refuse_pickled_code
 
 ADAPTER_DIRS = {"train": Path("actor", "adapter"), "sft": Path("adapter")}  # in a step's folder
@@ -25,26 +23,25 @@ DATA_FILES = {"train": "data.pt", "sft": "data_0.pt"}
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-    """Where a run begins, and why there.
+    """The beginning of a run and the reason for it.
 
     Attributes:
         checkpoint: the folder `global_step_N` that the run goes on from; None is step 0.
-        lines: what a person has to know about that.
+        lines: the reason, for people.
     """
 
     checkpoint: Path | None
     lines: tuple[str, ...] = ()
 
 
-def choose_beginning(config: DictConfig, adapter: TinyLoraConfig | None) -> Beginning:
-    """The checkpoint that `trainer.resume` means, verified: every file of it is read.
+def choose_beginning(experiment: Experiment) -> Beginning:
+    """Finds the checkpoint that `trainer.resume` means, verified: every file of it is read.
 
     Raises:
         ConfigError: there is none where one is asked for, there are some where none may be, all are
-            damaged, or the one is of another verb, adapter or base model.
+            damaged, or the one is of another command, adapter or base model.
     """
-    resume = str(config.trainer.resume)
-    own = Path(config.trainer.default_local_dir)
+    resume, own = experiment.run.resume, experiment.checkpoints.dir
     if resume == "never":
         if step_folders(own):
             raise ConfigError(
@@ -67,20 +64,15 @@ def choose_beginning(config: DictConfig, adapter: TinyLoraConfig | None) -> Begi
             beginning = Beginning(wanted, (f"resuming from     {wanted}",))
     checkpoint = beginning.checkpoint
     if checkpoint is not None:
-        _check_verb(config, checkpoint)
+        _check_command(experiment, checkpoint)
         refuse_pickled_code(checkpoint)
-        _check_adapter(config, adapter, checkpoint)
+        manifest = _adapter_manifest(experiment, checkpoint)
+        experiment.method.check_resumes(str(checkpoint), manifest)
         if checkpoint.parent != own:
-            _check_length(config, checkpoint)
-            _check_base(config, adapter, checkpoint)
+            _check_length(experiment, checkpoint)
+            if manifest is not None:
+                _check_base(experiment, manifest, checkpoint)
     return beginning
-
-
-def begin_at(config: DictConfig, checkpoint: Path | None) -> None:
-    """verl's trainers load `checkpoint`."""
-    with open_dict(config):
-        config.trainer.resume_mode = "disable" if checkpoint is None else "resume_path"
-        config.trainer.resume_from_path = None if checkpoint is None else str(checkpoint)
 
 
 def _own(checkpoints: Path, found: CheckpointSearch) -> Beginning:
@@ -100,7 +92,7 @@ def _own(checkpoints: Path, found: CheckpointSearch) -> Beginning:
 
 
 def _named(path: Path) -> Path:
-    """The checkpoint that a path outside of this run means."""
+    """Finds the checkpoint that a path outside of this run names."""
     key = f"trainer.resume={path}"
     if step_of(path) is not None and path.is_dir():
         if reason := fault(path):
@@ -119,18 +111,20 @@ def _named(path: Path) -> Path:
     return found.folder
 
 
-def _check_verb(config: DictConfig, checkpoint: Path) -> None:
-    for verb, file in DATA_FILES.items():
-        if verb != config.verb and (checkpoint / file).exists():
+def _check_command(experiment: Experiment, checkpoint: Path) -> None:
+    for command, file in DATA_FILES.items():
+        if command != experiment.command and (checkpoint / file).exists():
             raise ConfigError(
-                f"trainer.resume={checkpoint}: is a checkpoint of tinylora_rl.{verb}; this is "
-                f"tinylora_rl.{config.verb}"
+                f"trainer.resume={checkpoint}: is a checkpoint of tinylora_rl.{command}; this is "
+                f"tinylora_rl.{experiment.command}"
             )
 
 
-def _check_length(config: DictConfig, checkpoint: Path) -> None:
-    key = "trainer.total_training_steps" if config.verb == "train" else "sft.steps"
-    steps, reached = OmegaConf.select(config, key), step_of(checkpoint) or 0
+def _check_length(experiment: Experiment, checkpoint: Path) -> None:
+    key, steps = "trainer.total_training_steps", experiment.duration.steps
+    if experiment.supervised is not None:
+        key, steps = "sft.steps", experiment.supervised.steps
+    reached = step_of(checkpoint) or 0
     if steps is not None and reached >= steps:
         raise ConfigError(
             f"{key}={steps}: trainer.resume={checkpoint} has made {reached} already; give more, or "
@@ -138,49 +132,24 @@ def _check_length(config: DictConfig, checkpoint: Path) -> None:
         )
 
 
-def _check_adapter(config: DictConfig, adapter: TinyLoraConfig | None, checkpoint: Path) -> None:
-    manifest = _adapter_manifest(config, checkpoint)
-    if (manifest is None) != (adapter is None):
-        kinds = ("a TinyLoRA adapter", "no TinyLoRA adapter")
-        here, there = kinds if manifest is None else kinds[::-1]
-        raise ConfigError(f"trainer.resume={checkpoint}: is of {there}, this run trains {here}")
-    if manifest is None or adapter is None:
-        return
-    saved = TinyLoraConfig.from_dict(manifest["config"]).to_dict()
-    different = [
-        f"adapter.{key}={value} here, {saved[key]} there"
-        for key, value in adapter.to_dict().items()
-        if value != saved[key]
-    ]
-    if different:
-        raise ConfigError(
-            f"trainer.resume={checkpoint}: is of another adapter ({'; '.join(different)}); resume "
-            "with the same, or give another run.dir"
-        )
-
-
-def _check_base(config: DictConfig, adapter: TinyLoraConfig | None, checkpoint: Path) -> None:
-    """The base models are one: of another run's checkpoint the paths say little."""
-    manifest = _adapter_manifest(config, checkpoint)
-    if manifest is None or adapter is None:
-        return
+def _check_base(experiment: Experiment, manifest: Mapping[str, Any], checkpoint: Path) -> None:
+    """Checks that the base models are one: of another run's checkpoint the paths say little."""
     from tinylora_rl.adapter import targets_of
     from tinylora_rl.adapter.digests import base_digest
 
-    base = config.base_model
-    weights = BaseModel(base.path, base.get("revision")).weights
-    targets = targets_of(weights.names(), TinyLoraConfig.from_dict(manifest["config"]))
-    here, there = base_digest(weights, targets), manifest["identity"]["base_digest"]
+    base = experiment.base
+    targets = targets_of(base.weights.names(), TinyLoraConfig.from_dict(manifest["config"]))
+    here, there = base_digest(base.weights, targets), manifest["identity"]["base_digest"]
     if here != there:
         raise ConfigError(
             f"trainer.resume={checkpoint}: was trained on another base model (base_digest "
-            f"{there[:12]}; {base.path} has {here[:12]}); give base_model.path="
+            f"{there[:12]}; {base.id} has {here[:12]}); give base_model.path="
             f"{manifest['provenance'].get('base_model')}"
         )
 
 
-def _adapter_manifest(config: DictConfig, checkpoint: Path) -> Mapping[str, Any] | None:
+def _adapter_manifest(experiment: Experiment, checkpoint: Path) -> Mapping[str, Any] | None:
     from tinylora_rl.artifact import MANIFEST, read_manifest
 
-    folder = checkpoint / ADAPTER_DIRS[config.verb]
+    folder = checkpoint / ADAPTER_DIRS[experiment.command]
     return read_manifest(folder) if (folder / MANIFEST).exists() else None

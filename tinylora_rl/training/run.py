@@ -1,19 +1,16 @@
-"""A checked configuration, run to its end through verl, told to a person line by line."""
+"""Runs GRPO through verl, from a checked experiment to its summary."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TextIO
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tinylora_rl.atomic import write_text
-from tinylora_rl.base_model import commit_of
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
-from tinylora_rl.planning.cost import total_steps
 from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory, exclusive
@@ -24,27 +21,19 @@ from tinylora_rl.runs.status import RecordedRun
 from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.summary import closing_summary
 from tinylora_rl.runs.time_limit import TimeLimit
-from tinylora_rl.settings.run_checks import check_run
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import check_trust
-from tinylora_rl.tasks.prepare import prepare_datasets
-from tinylora_rl.training.nodes import pin_base_model, require_on_every_node
-from tinylora_rl.training.preflight import (
-    check_config,
-    check_machine,
-    check_model,
-    check_slots,
-    check_tracking,
-    check_verl,
-)
-from tinylora_rl.training.ray_start import forked_workers, start_with
-from tinylora_rl.training.ray_token import close_own_ray, cluster_address
-from tinylora_rl.training.resume import begin_at, choose_beginning
-from tinylora_rl.training.tracking import track_offline_if_unreachable
+from tinylora_rl.training.data import write_rows
+from tinylora_rl.training.nodes import require_on_every_node
+from tinylora_rl.training.preflight import check_machine, check_model, check_slots, check_verl
+from tinylora_rl.training.ray_start import forked_workers
+from tinylora_rl.training.ray_token import check_ray, close_own_ray, cluster_address
+from tinylora_rl.training.resume import choose_beginning
+from tinylora_rl.training.tracking import check_tracking, prepare_tracking
 from tinylora_rl.training.watchdog import Watchdog
-from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
 
-def train(config: DictConfig) -> int:
+def train(experiment: Experiment) -> int:
     """Checks, prepares and trains.
 
     Returns:
@@ -55,44 +44,49 @@ def train(config: DictConfig) -> int:
         KeyboardInterrupt: on SIGTERM and SIGINT, with Ray shut down and the summary printed.
     """
     start_s = time.monotonic()
-    adapter = check_config(config)
-    warnings = check_trust(config)
-    close_own_ray(config)  # before anything imports Ray
-    check_run(config)
-    check_tracking(config)
-    # absolute, because Ray's workers may stand elsewhere
-    config.run.dir = str(Path(config.run.dir).expanduser().resolve())
-    run = RunDirectory(Path(config.run.dir))
+    warnings = check_trust(experiment) + check_ray(experiment.ray)
+    close_own_ray(experiment.ray)  # before anything imports Ray
+    check_tracking(experiment.tracking)
+    run = RunDirectory(experiment.run.dir)
     stop = StopFile(run.path)
-    with exclusive(run.path), RecordedRun(run.path, config.verb) as recorded:
-        beginning = choose_beginning(config, adapter)
+    with exclusive(run.path), RecordedRun(run.path, experiment.command) as recorded:
+        beginning = choose_beginning(experiment)
         stop.clear()
-        num_train, num_test = prepare_datasets(config)
-        recorded.expect(total_steps(config, num_train))
+        num_train, num_test = write_rows(experiment)
+        recorded.expect(experiment.total_steps(num_train))
         print(f"run directory     {run.path}", flush=True)
         for warning in warnings:
             print(f"warning           {warning}", flush=True)
+        limit_s = experiment.run.time_limit_s
         try:
             with (
                 library_noise_to(run.log) as console,
-                TimeLimit(config.run.time_limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
-                forked_workers(config) as py_executable,
+                TimeLimit(limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
+                forked_workers(experiment) as py_executable,
             ):
-                check_machine(config)
-                check_slots(config)
-                model = pin_base_model(config)
-                trained = check_model(config, adapter)
-                OmegaConf.resolve(config)
-                check_verl(config)
-                write_text(run.config, OmegaConf.to_yaml(config))
-                opening = _opening(config, model, trained, num_train, num_test)
-                opening += track_offline_if_unreachable(config, run.path)
-                begin_at(config, beginning.checkpoint)
-                start_with(config, py_executable)
-                for line in (*opening, *beginning.lines):
+                check_machine(experiment)
+                check_slots(experiment)
+                trained = check_model(experiment)
+                env_vars, tracking_lines = prepare_tracking(experiment.tracking, run.path)
+
+                def tree(py_executable: str | None = None) -> DictConfig:
+                    return experiment.for_verl(
+                        model_dir=experiment.base.folder,
+                        checkpoint=beginning.checkpoint,
+                        env_vars=env_vars,
+                        py_executable=py_executable,
+                    )
+
+                check_verl(tree())
+                # without py_executable, which is of this moment only
+                write_text(run.config, experiment.stored(tree()))
+                opening = _opening(experiment, trained, num_train, num_test)
+                for line in (*opening, *tracking_lines, *beginning.lines):
                     print(line, file=console)
                     print(line)  # into the log, too
-                recorded.exit_code = _train(config, run, stop, console, start_s)
+                recorded.exit_code = _train(
+                    experiment, tree(py_executable), run, stop, console, start_s
+                )
         finally:
             early = kept(run.checkpoints) if recorded.exit_code else []
             for line in (*closing_summary(run), *early):
@@ -101,7 +95,12 @@ def train(config: DictConfig) -> int:
 
 
 def _train(
-    config: DictConfig, run: RunDirectory, stop: StopFile, console: TextIO, start_s: float
+    experiment: Experiment,
+    tree: DictConfig,
+    run: RunDirectory,
+    stop: StopFile,
+    console: TextIO,
+    start_s: float,
 ) -> int:
     import ray
     from verl.trainer.main_ppo import run_ppo
@@ -114,9 +113,9 @@ def _train(
     print(f"checked in        {seconds:.0f} s; starting Ray, actor and vLLM ...", file=console)
     watchdog = Watchdog()
     try:
-        with ProgressLines(run.metrics, console, config.trainer.total_training_steps), watchdog:
-            runner = _AfterRayInit(TinyLoraTaskRunner, config, stop.ask, watchdog)
-            run_ppo(config, task_runner_class=runner)
+        with ProgressLines(run.metrics, console, experiment.duration.steps), watchdog:
+            runner = _AfterRayInit(TinyLoraTaskRunner, experiment, stop.ask, watchdog)
+            run_ppo(tree, task_runner_class=runner)
     except ray.exceptions.RayError as error:
         print(
             f"the run failed: {watchdog.found or _cause(error)}\nthe whole story is in {run.log}",
@@ -125,56 +124,44 @@ def _train(
         return EXIT_FAILED
     finally:
         ray.shutdown()
-        _illustrate(run, config)
+        _illustrate(experiment, run)
     if stop.stopped_after_step is not None:
         print(f"stopped after step {stop.stopped_after_step}: {stop.reason}", file=console)
         return EXIT_SIGNAL
     return 0
 
 
-def _illustrate(run: RunDirectory, config: DictConfig) -> None:
-    """Figure and page of what there is; a run's outcome does not depend on them."""
-    title = config.trainer.experiment_name
+def _illustrate(experiment: Experiment, run: RunDirectory) -> None:
+    """Draws figure and page of what there is; a run's outcome does not depend on them."""
+    title = experiment.tracking.name
     try:
         draw_reward(run.metrics, run.figure, title=title)
         dumps = sorted(run.samples.glob("*.jsonl"), key=lambda dump: int(dump.stem))
         records: list[dict[str, Any]] = []
         for dump in dict.fromkeys([*dumps[:1], *dumps[-1:]]):  # the first validation and the last
-            records += records_from_validation(dump, benchmark=config.data.name)
+            records += records_from_validation(dump, benchmark=experiment.task.name)
         if records:
             write_samples_page(records, run.samples_page, title=title)
     except (OSError, ValueError) as error:
         print(f"figure or page not written: {error}")
 
 
-def _opening(
-    config: DictConfig, model: str, adapter: str, num_train: int, num_test: int
-) -> list[str]:
-    """What is going to be computed: everything that changes the mathematics."""
-    optim = config.actor_rollout_ref.actor.optim
-    correction = config.algorithm.rollout_correction
+def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int) -> list[str]:
+    """Describes what is going to be computed: everything that changes the mathematics."""
+    batch, optim, grading = experiment.batch, experiment.optim, experiment.grading
+    duration, sync = experiment.duration, experiment.sync
+    rounded = f"{sync.mode}, {sync.dtype} {sync.rounding}"
     return [
-        f"model             {model}",
-        f"adapter           {adapter}",
-        f"algorithm         GRPO, {config.data.train_batch_size} prompts x "
-        f"{config.actor_rollout_ref.rollout.n} samples, {optim.optimizer} lr {optim.lr:g} decay "
-        f"{optim.weight_decay:g}, "
-        f"TIS {correction.rollout_is} <= {correction.rollout_is_threshold}",
-        f"data              {config.data.name}, {num_train} training and {num_test} held-out rows, "
-        f"prompt <= {config.data.max_prompt_length}, response <= {config.data.max_response_length} "
-        "tokens",
-        f"reward            {config.task.control or config.task.judge}, accuracy by "
-        f"{config.task.judge}",
-        f"sync              {_sync(config)}",
+        f"model             {experiment.base}",
+        f"adapter           {trained}",
+        f"algorithm         GRPO, {batch.prompts} prompts x {batch.samples} samples, {optim.name} "
+        f"lr {optim.lr:g} decay {optim.weight_decay:g}, "
+        f"TIS {duration.correction} <= {duration.correction_cap}",
+        f"data              {experiment.task.name}, {num_train} training and {num_test} held-out "
+        f"rows, prompt <= {batch.max_prompt_tokens}, response <= {batch.max_response_tokens} tokens",
+        f"reward            {grading.control or grading.judge}, accuracy by {grading.judge}",
+        f"sync              {rounded if experiment.method.has_vector else experiment.method.transfer}",
     ]
-
-
-def _sync(config: DictConfig) -> str:
-    model = config.actor_rollout_ref.model
-    if model.model_type == MODEL_TYPE:
-        return f"{config.sync.mode}, {config.sync.dtype} {config.sync.rounding}"
-    # verl 0.9.1 casts what it merges (_merged_lora_per_tensor_param), whatever the rollout's dtype
-    return "whole weights, merged by verl in bfloat16" if model.lora_rank else "whole weights"
 
 
 class _AfterRayInit:
@@ -189,34 +176,30 @@ class _AfterRayInit:
     def __init__(
         self,
         actor_class: Any,
-        config: DictConfig,
+        experiment: Experiment,
         ask: Callable[[str], None],
         watchdog: Watchdog,
     ) -> None:
         self._actor_class = actor_class
-        self._config = config
+        self._experiment = experiment
         self._ask = ask
         self._watchdog = watchdog
 
     def options(self, **options: Any) -> _AfterRayInit:
         actor_class = self._actor_class.options(**options)
-        return _AfterRayInit(actor_class, self._config, self._ask, self._watchdog)
+        return _AfterRayInit(actor_class, self._experiment, self._ask, self._watchdog)
 
     def remote(self) -> Any:
         stop_on_signals(self._ask)
-        if cluster_address(self._config) is not None:
-            folder = Path(self._config.actor_rollout_ref.model.path)
-            require_on_every_node(
-                folder,
-                commit_of(folder),
-                str(self._config.base_model.path),
-                wants_gpu=self._config.trainer.device == "cuda",
-            )
+        if cluster_address(self._experiment.ray) is not None:
+            base = self._experiment.base
+            wants_gpu = self._experiment.hardware.kind == "cuda"
+            require_on_every_node(base.folder, base.commit, base.id, wants_gpu=wants_gpu)
         return self._watchdog.watch(self._actor_class.remote())
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of the innermost error, which is what went wrong."""
+    """Returns the last line of the innermost error, which is what went wrong."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(cause).__name__

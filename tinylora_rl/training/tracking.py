@@ -1,4 +1,4 @@
-"""Weights & Biases that cannot be reached keep no run from its work."""
+"""Falls back to offline W&B when its server is unreachable."""
 
 from __future__ import annotations
 
@@ -7,44 +7,59 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from omegaconf import DictConfig, OmegaConf
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.sections import Tracking
 
 CONNECT_S = 5.0
 FINISH_S = 120  # for what is not uploaded when the run ends; W&B's own limit is none
 OFF = ("offline", "disabled", "dryrun", "shared")
 
 
-def track_offline_if_unreachable(config: DictConfig, run_dir: Path) -> list[str]:
-    """W&B, where configured, has its server or writes to the disk; left alone, it waits and fails.
+def check_tracking(tracking: Tracking) -> None:
+    """Checks that W&B, where configured, can log in or does not need to.
+
+    Raises:
+        ConfigError: it has no key; with the fix.
+    """
+    if "wandb" not in tracking.loggers or os.environ.get("WANDB_MODE", "online") in OFF:
+        return
+    import wandb
+
+    if not wandb.api.api_key:
+        raise ConfigError(
+            "trainer.logger: wandb has no API key; run `wandb login`, or set WANDB_MODE=offline"
+        )
+
+
+def prepare_tracking(tracking: Tracking, run_dir: Path) -> tuple[dict[str, str], list[str]]:
+    """Sets W&B, where configured, up for this run: left alone, it waits for its server and fails.
 
     A connection lost later is W&B's to repair: it goes on trying, and writes meanwhile. What is
     left when the run ends has `FINISH_S` to be uploaded.
 
     Returns:
-        What a person has to know: nothing, or a line with the way to upload the run afterwards.
+        Environment variables of Ray's workers, which this process has now, and lines for people:
+        none, or one with the way to upload the run afterwards.
     """
-    if "wandb" not in config.trainer.logger or os.environ.get("WANDB_MODE", "online") in OFF:
-        return []
+    if "wandb" not in tracking.loggers or os.environ.get("WANDB_MODE", "online") in OFF:
+        return {}, []
     url = server_url()
-    reason = unreachable(url, proxy=config.trainer.get("wandb_proxy"))
+    reason = unreachable(url, proxy=tracking.wandb_proxy)
     settings = {"WANDB_DIR": str(run_dir), "WANDB_FINISH_TIMEOUT": str(FINISH_S)}
     settings = {name: os.environ.get(name, value) for name, value in settings.items()}
     if reason is not None:
         settings["WANDB_MODE"] = "offline"
     os.environ.update(settings)  # of this process, and so of Ray's workers here
-    for name, value in settings.items():  # of those on other nodes
-        key = f"ray_kwargs.ray_init.runtime_env.env_vars.{name}"
-        OmegaConf.update(config, key, value, force_add=True)
     if reason is None:
-        return []
-    return [
+        return settings, []
+    return settings, [
         f"W&B               {url} is not reachable ({reason}): recording offline; upload later "
         f"with `wandb sync {run_dir}/wandb/offline-run-*`"
     ]
 
 
 def server_url() -> str:
-    """W&B's server, as W&B would find it: environment, `wandb login --host`, its own cloud."""
+    """Returns W&B's server, as W&B would find it: environment, `wandb login --host`, its own cloud."""
     import wandb
 
     settings = wandb.Settings()
@@ -54,7 +69,7 @@ def server_url() -> str:
 
 
 def unreachable(url: str, *, proxy: str | None = None) -> str | None:
-    """Why no connection to `url` is made within some seconds; None where one is.
+    """Returns the reason why no connection to `url` is made within seconds; None where one is.
 
     Behind a proxy (the one given, or else the environment's) the proxy is what must be reached.
     """

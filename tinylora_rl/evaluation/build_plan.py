@@ -1,43 +1,34 @@
-"""From a configuration to a plan: which policies, which questions, what decides the outcome."""
+"""Builds the plan of an evaluation: policies, questions and all that decides the outcome."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from tinylora_rl import __version__, artifact
-from tinylora_rl.base_model import commit_of
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
-from tinylora_rl.settings.evaluation_checks import POLICY_NAME, named_adapters
-from tinylora_rl.tasks import Row, Task, ask, make_task, row_gold
+from tinylora_rl.settings.evaluation import Evaluation
+from tinylora_rl.tasks import Row
+
+POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of policies are names of folders too."""
 
 
-def _sampling(config: DictConfig) -> Sampling:
-    chosen = config.evaluate
-    return Sampling(
-        greedy=chosen.greedy,
-        num_samples=chosen.samples,
-        temperature=chosen.temperature,
-        top_p=chosen.top_p,
-        max_response_tokens=chosen.max_response_tokens,
-        seed=chosen.seed,
-    )
-
-
-def policies_of(config: DictConfig) -> tuple[Policy, ...]:
-    """The base, then every adapter under a name of its own.
+def policies_of(evaluation: Evaluation) -> tuple[Policy, ...]:
+    """Returns the base, then every adapter under a name of its own.
 
     Raises:
         ConfigError: an adapter is damaged, or its name is taken or no name.
     """
     policies = [Policy(name=BASE)]
-    for name, entry in named_adapters(config.adapters):
+    for name, entry in evaluation.adapters:
         directory = Path(entry).expanduser().resolve()
         if not (directory / artifact.MANIFEST).is_file() and (directory / "adapter").is_dir():
             directory = directory / "adapter"  # a run directory
@@ -65,94 +56,62 @@ def policies_of(config: DictConfig) -> tuple[Policy, ...]:
     return tuple(policies)
 
 
-def _task(config: DictConfig, benchmark: str) -> Task:
-    return make_task(benchmark, config.data, split="test", key="benchmarks")
-
-
-def rows_of(config: DictConfig, benchmark: str) -> list[Row]:
-    """Returns the rows of a benchmark.
-
-    Raises:
-        ConfigError: they are missing, damaged, or not the benchmark's.
-    """
-    return _task(config, benchmark).rows("test", config.data.rows)
-
-
-def _context(config: DictConfig, model: Path) -> int:
-    """Tokens of prompt and response that the model takes."""
-    from transformers import AutoConfig
-
-    model_config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    context = getattr(model_config, "max_position_embeddings", None)
-    if context is None:
-        raise ConfigError(
-            f"base_model.path={config.base_model.path}: its configuration states no "
-            "max_position_embeddings; only plain causal language models are supported"
-        )
-    return int(context)
-
-
 def questions_of(
-    config: DictConfig, rows: dict[str, list[Row]], model: Path, tokenizer: Any
+    base: BaseModel, rows: Mapping[str, list[Row]], max_response_tokens: int
 ) -> list[Question]:
-    """Every row as it is asked, in the model's own chat format.
+    """Returns every row as it is asked, in the model's own chat format.
 
     Raises:
         ConfigError: the model's context leaves no room for a prompt.
     """
-    max_response_tokens = config.evaluate.max_response_tokens
-    context = _context(config, model)
-    limit = context - max_response_tokens
+    limit = base.context - max_response_tokens
     if limit < 1:
         raise ConfigError(
-            f"evaluate.max_response_tokens={max_response_tokens}: the model's context is {context} "
-            "tokens; leave room for the prompt"
+            f"evaluate.max_response_tokens={max_response_tokens}: the model's context is "
+            f"{base.context} tokens; leave room for the prompt"
         )
     questions = []
     for benchmark, benchmark_rows in rows.items():
         for row in benchmark_rows:
-            token_ids = ask(row, tokenizer, config.base_model.get("chat_template_kwargs"))
+            token_ids = base.ask(row["prompt"])
             questions.append(
-                Question(
-                    benchmark=benchmark,
-                    index=row["extra_info"]["index"],
-                    text=row["prompt"][-1]["content"],
-                    gold=row_gold(row),
-                    prompt_token_ids=tuple(token_ids) if len(token_ids) <= limit else None,
-                )
+                Question.of(row, benchmark, token_ids if len(token_ids) <= limit else None)
             )
     return questions
 
 
 def plan_of(
-    config: DictConfig,
-    model: Path,
-    policies: tuple[Policy, ...],
-    rows: dict[str, list[Row]],
+    evaluation: Evaluation, policies: tuple[Policy, ...], rows: Mapping[str, list[Row]]
 ) -> EvaluationPlan:
-    """All that decides the outcome, from the configuration and what was found."""
-    chosen = config.evaluate
-    judges = tuple(chosen.judges)
-    tasks = {name: _task(config, name) for name in rows}
-    headline = {name: chosen.judge or task.headline for name, task in tasks.items()}
+    """Returns all that decides the outcome, from the settings and what was found."""
+    measure, limits = evaluation.measure, evaluation.grading_limits
+    tasks = evaluation.benchmarks
+    headline = {name: measure.judge or task.headline for name, task in tasks.items()}
     return EvaluationPlan(
-        model=str(config.base_model.path),
+        model=evaluation.base.id,
         policies=policies,
         benchmarks={name: _digest(benchmark_rows) for name, benchmark_rows in rows.items()},
-        sampling=_sampling(config),
-        judges=tuple(dict.fromkeys((*judges, *headline.values()))),
+        sampling=Sampling(
+            greedy=measure.greedy,
+            num_samples=measure.samples,
+            temperature=measure.temperature,
+            top_p=measure.top_p,
+            max_response_tokens=measure.max_response_tokens,
+            seed=measure.seed,
+        ),
+        judges=tuple(dict.fromkeys((*measure.judges, *headline.values()))),
         headline=headline,
-        weights=chosen.weights,
+        weights=measure.weights,  # type: ignore[arg-type]
         settings={
             "templates": {
                 name: task.prompt_name for name, task in tasks.items() if task.prompt_name
             },
-            "rounding": chosen.rounding if chosen.weights == "merged" else None,
-            "dtype": config.engine.options.dtype,
-            "base": _identity_of(model),
+            "rounding": measure.rounding if measure.weights == "merged" else None,
+            "dtype": evaluation.engine.dtype,
+            "base": _identity_of(evaluation.base),
             "grading": {
-                "deadline_s": config.grading.deadline_s,
-                "memory_limit_mb": config.grading.memory_limit_mb,
+                "deadline_s": limits.deadline_s,
+                "memory_limit_mb": limits.memory_limit_mb,
             },
             "versions": {
                 "tinylora_rl": __version__,
@@ -176,15 +135,17 @@ def _digest(rows: list[Row]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _identity_of(model: Path) -> dict[str, Any]:
-    """What tells this base from another of the same name, without reading its weights."""
-    files = sorted(path for path in model.iterdir() if path.suffix in (".json", ".safetensors"))
+def _identity_of(base: BaseModel) -> dict[str, Any]:
+    """Tells this base from another of the same name, without reading its weights."""
+    files = sorted(
+        path for path in base.folder.iterdir() if path.suffix in (".json", ".safetensors")
+    )
     content = [
         [path.name, path.stat().st_size, path.read_text() if path.name == "config.json" else ""]
         for path in files
     ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return {"revision": commit_of(model), "files": digest}
+    return {"revision": base.commit, "files": digest}
 
 
 def _version(distribution: str) -> str:

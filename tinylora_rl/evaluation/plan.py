@@ -7,11 +7,12 @@ continues if its plan is equal.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tinylora_rl.rewards import Gold
+from tinylora_rl.tasks import Row, row_gold
 from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 
 BASE = "base"
@@ -98,6 +99,17 @@ class Question:
     text: str
     gold: Gold
     prompt_token_ids: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, row: Row, benchmark: str, token_ids: Sequence[int] | None) -> Question:
+        """Makes a question of a row whose prompt is `token_ids`."""
+        return cls(
+            benchmark=benchmark,
+            index=row["extra_info"]["index"],
+            text=row["prompt"][-1]["content"],
+            gold=row_gold(row),
+            prompt_token_ids=None if token_ids is None else tuple(token_ids),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A checked configuration, evaluated to its end: benchmarks in, tables and graded responses out."""
+"""Runs an evaluation: benchmarks in, tables and graded responses out."""
 
 from __future__ import annotations
 
@@ -9,36 +9,27 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from omegaconf import DictConfig, OmegaConf
-
 from tinylora_rl import artifact
-from tinylora_rl.adapter import CheckpointWeights, Update
+from tinylora_rl.adapter import Update
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of, rows_of
+from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of
 from tinylora_rl.evaluation.engine import LORA_RANKS
 from tinylora_rl.evaluation.items import ItemsFile, read_items
-from tinylora_rl.evaluation.plan import (
-    EvaluationPlan,
-    Question,
-    Sampling,
-    first_difference,
-)
+from tinylora_rl.evaluation.plan import EvaluationPlan, Question, first_difference
+from tinylora_rl.evaluation.preflight import check_engine
 from tinylora_rl.evaluation.scores import score
 from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 from tinylora_rl.runs.directory import exclusive
 from tinylora_rl.runs.samples_page import write_samples_page
-from tinylora_rl.settings.evaluation_checks import (
-    check_engine,
-    check_evaluation,
-)
+from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.security import check_trust
 
 
-def evaluate(config: DictConfig) -> int:
+def evaluate(evaluation: Evaluation) -> int:
     """Checks, generates what is missing, grades, and writes the tables.
 
     Returns:
@@ -49,45 +40,40 @@ def evaluate(config: DictConfig) -> int:
         KeyboardInterrupt: on SIGTERM and SIGINT; what was graded until then is kept.
     """
     start_s = time.monotonic()
-    for key, value in config.engine.env.items():
-        os.environ.setdefault(key, str(value))
-    run_dir = Path(config.run.dir).expanduser().resolve()
-    warnings = check_trust(config)
-    check_evaluation(config)
-    check_engine(config.engine)
-    policies = policies_of(config)
-    rows = {name: rows_of(config, name) for name in config.benchmarks}
-    base = BaseModel(str(config.base_model.path), config.base_model.get("revision"))
-    model, tokenizer = base.folder, base.tokenizer
-    questions = questions_of(config, rows, model, tokenizer)
-    plan = plan_of(config, model, policies, rows)
+    for name, value in evaluation.engine.env.items():
+        os.environ.setdefault(name, str(value))
+    run_dir = evaluation.run_dir
+    warnings = check_trust(evaluation)
+    check_engine(evaluation.engine)
+    policies = policies_of(evaluation)
+    rows = {
+        name: task.rows("test", evaluation.rows) for name, task in evaluation.benchmarks.items()
+    }
+    assert evaluation.base.tokenizer is not None  # checked where it is opened
+    questions = questions_of(evaluation.base, rows, evaluation.measure.max_response_tokens)
+    plan = plan_of(evaluation, policies, rows)
     with exclusive(run_dir):
         _continue_or_start(run_dir / "plan.json", plan)
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        write_text(run_dir / "config.yaml", evaluation.stored())
         print(f"run directory     {run_dir}", flush=True)
         for warning in warnings:
             print(f"warning           {warning}", flush=True)
         exit_noise_to(run_dir / "log.txt")
         with library_noise_to(run_dir / "log.txt") as console:
-            updates = _updates(config, plan, model)
+            updates = _updates(evaluation.base, plan)
             for line in _opening(plan, questions):
                 print(line, file=console)
-            _generate_and_grade(
-                config, plan, updates, questions, model, tokenizer, run_dir, console
-            )
-            _write_results(config, plan, run_dir, console)
+            _generate_and_grade(evaluation, plan, updates, questions, console)
+            _write_results(evaluation, plan, console)
             print(f"done in {time.monotonic() - start_s:.0f} s", file=console)
     return 0
 
 
 def _generate_and_grade(
-    config: DictConfig,
+    evaluation: Evaluation,
     plan: EvaluationPlan,
     updates: dict[str, Update],
     questions: list[Question],
-    model: Path,
-    tokenizer: Any,
-    run_dir: Path,
     console: TextIO,
 ) -> None:
     from tqdm import tqdm
@@ -95,23 +81,26 @@ def _generate_and_grade(
     from tinylora_rl.evaluation.engine import Engine
     from tinylora_rl.evaluation.runner import run_plan
 
+    base, run_dir = evaluation.base, evaluation.run_dir
+
     def start_engine() -> Engine:
         return Engine(
-            str(model),
-            options=_engine_options(config, questions, plan.sampling),
-            lora_dirs=_lora_dirs(plan, model, run_dir),
+            str(base.folder),
+            options=_engine_options(evaluation, questions),
+            lora_dirs=_lora_dirs(plan, base.folder, run_dir),
             rank=max((update.config.r for update in updates.values()), default=1),
-            rounding=config.evaluate.rounding,
+            rounding=evaluation.measure.rounding,
         )
 
-    total = len(plan.policies) * len(questions) * (plan.sampling.greedy + plan.sampling.num_samples)
-    grading = config.grading
+    total = len(plan.policies) * len(questions) * evaluation.measure.draws
+    limits = evaluation.grading_limits
     with (
         ItemsFile(run_dir / "items.jsonl") as items,
         GradingPool(
-            num_workers=grading.num_workers,
-            deadline_s=grading.deadline_s,
-            memory_limit_bytes=grading.memory_limit_mb << 20,
+            num_workers=limits.num_workers,
+            deadline_s=limits.deadline_s,
+            memory_limit_bytes=limits.memory_limit_bytes,
+            plugins=evaluation.plugins,
         ) as pool,
         tqdm(
             total=total,
@@ -126,25 +115,23 @@ def _generate_and_grade(
             questions,
             items,
             start_engine=start_engine,
-            tokenizer=tokenizer,
+            tokenizer=base.tokenizer,
             pool=pool,
-            num_graders=grading.num_workers,
+            num_graders=limits.num_workers,
             progress=bar.update,
         )
 
 
-def _write_results(
-    config: DictConfig, plan: EvaluationPlan, run_dir: Path, console: TextIO
-) -> None:
-    confidence = config.evaluate.confidence
+def _write_results(evaluation: Evaluation, plan: EvaluationPlan, console: TextIO) -> None:
+    run_dir, confidence = evaluation.run_dir, evaluation.measure.confidence
     scores = score(read_items(run_dir / "items.jsonl"), plan, confidence)
     write_json(run_dir / "results.json", to_json(scores, plan, confidence))
     write_text(run_dir / "results.md", to_markdown(scores, plan, confidence))
-    shown = _shown_on_page(config, plan)
+    shown = _shown_on_page(evaluation, plan)
     write_samples_page(
         (item for item in read_items(run_dir / "items.jsonl") if shown(item)),
         run_dir / "samples.html",
-        title=f"{run_dir.name}, up to {config.evaluate.page_responses} responses",
+        title=f"{run_dir.name}, up to {evaluation.measure.page_responses} responses",
     )
     for line in ["", *console_lines(scores, plan), ""]:
         print(line, file=console)
@@ -157,25 +144,24 @@ def _write_results(
         print(f"{label:<18}{run_dir / name}", file=console)
 
 
-def _shown_on_page(config: DictConfig, plan: EvaluationPlan) -> Callable[[Mapping[str, Any]], bool]:
-    """The first questions of each benchmark, as many as keep the page within its limit."""
-    draws = len(plan.policies) * (plan.sampling.greedy + plan.sampling.num_samples)
-    per_benchmark = max(1, config.evaluate.page_responses // (draws * len(plan.benchmarks)))
+def _shown_on_page(evaluation: Evaluation, plan: EvaluationPlan) -> Callable[[Mapping[str, Any]], bool]:
+    """Selects the first questions of each benchmark, as many as keep the page within its limit."""
+    draws = len(plan.policies) * evaluation.measure.draws
+    per_benchmark = max(1, evaluation.measure.page_responses // (draws * len(plan.benchmarks)))
     return lambda item: item["index"] < per_benchmark
 
 
-def _updates(config: DictConfig, plan: EvaluationPlan, model: Path) -> dict[str, Update]:
-    """{policy name: its update}, each verified against the base before an engine starts.
+def _updates(base: BaseModel, plan: EvaluationPlan) -> dict[str, Update]:
+    """Returns {policy name: its update}, each verified against the base before an engine starts.
 
     What this decomposes is in the cache when vLLM's workers ask for it.
     """
-    base = CheckpointWeights(model)
     updates = {}
     for policy in plan.policies:
         if policy.directory is None:
             continue
         try:
-            update = artifact.load_update(policy.directory, base)
+            update = artifact.load_update(policy.directory, base.weights)
         except ValueError as error:
             raise ConfigError(f"adapters: {error}") from error
         if plan.weights == "factors" and update.config.r > LORA_RANKS[-1]:
@@ -199,16 +185,14 @@ def _continue_or_start(path: Path, plan: EvaluationPlan) -> None:
     write_json(path, here)
 
 
-def _engine_options(
-    config: DictConfig, questions: list[Question], sampling: Sampling
-) -> dict[str, Any]:
-    options: Any = OmegaConf.to_container(config.engine.options, resolve=True)
+def _engine_options(evaluation: Evaluation, questions: list[Question]) -> dict[str, Any]:
+    measure = evaluation.measure
     longest = max((len(q.prompt_token_ids) for q in questions if q.prompt_token_ids), default=1)
     return {
-        "max_model_len": longest + sampling.max_response_tokens,
-        "seed": sampling.seed,
+        "max_model_len": longest + measure.max_response_tokens,
+        "seed": measure.seed,
         "trust_remote_code": False,
-        **options,
+        **evaluation.engine.options,
     }
 
 

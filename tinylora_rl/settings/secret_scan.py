@@ -77,7 +77,7 @@ def _why_secret(key: str, text: str, known: dict[str, str]) -> str | None:
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (key, value) of what nested dictionaries and lists hold; entries of a list have its key."""
+    """Yields (key, value) of nested dictionaries and lists; entries of a list have its key."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}" if key else str(name))

@@ -1,4 +1,4 @@
-"""Accuracy of a supervised run on `train`'s held-out rows, under `train`'s metric names.
+"""Measures a supervised run on `train`'s held-out rows, under `train`'s metric names.
 
 The same rows, prompts, lengths, graders and temperature as in a validation of `train`; only the
 seeds of the samples are an evaluation's, so that runs are compared under common random numbers.
@@ -15,11 +15,13 @@ from typing import Any
 
 from tinylora_rl.evaluation.engine import Engine
 from tinylora_rl.evaluation.items import ItemsFile, read_items
-from tinylora_rl.evaluation.plan import BASE, Plan, Policy, Question, Sampling
+from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
+from tinylora_rl.methods import TrainedPolicy
 from tinylora_rl.rewards import GradingPool
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.supervised.data import prompt_ids
-from tinylora_rl.tasks.prepare import Rows
+from tinylora_rl.tasks import Row
 
 TRAINED = "sft"
 """The name of the trained policy; the other one is the base."""

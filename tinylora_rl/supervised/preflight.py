@@ -6,7 +6,7 @@ import os
 from importlib.metadata import entry_points
 
 from tinylora_rl.errors import MachineError
-from tinylora_rl.evaluation.engine import check_engine
+from tinylora_rl.evaluation.preflight import check_engine
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.training.preflight import check_attention, check_gpus, num_gpus
 
@@ -28,11 +28,10 @@ def check_machine(experiment: Experiment) -> None:
         )
     check_gpus(experiment)
     check_attention(experiment)
-    count = num_gpus()
-    if experiment.hardware.kind == "cpu" and count:
-        if os.environ.get("VLLM_TARGET_DEVICE") != "cpu":
-            raise MachineError(
-                f"device=cpu: {count} GPUs are visible and verl would take them; use device=cuda"
-            )
+    count = num_gpus() if experiment.hardware.kind == "cpu" else 0
+    if count and os.environ.get("VLLM_TARGET_DEVICE") != "cpu":
+        raise MachineError(
+            f"device=cpu: {count} GPUs are visible and verl would take them; use device=cuda"
+        )
     if experiment.supervised is not None and experiment.supervised.evaluate:
         check_engine(experiment.engine)

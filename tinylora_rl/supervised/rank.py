@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.errors import EXIT_SIGNAL
+from tinylora_rl.methods import method_of_run
 from tinylora_rl.supervised.parent import die_with_parent
 
 
@@ -26,7 +27,6 @@ def train(config: DictConfig) -> int:
     from verl.utils.device import get_device_name
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
-    from tinylora_rl.supervised.publish import write_policy
     from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
     from tinylora_rl.supervised.trainer_config import trainer_config
 
@@ -40,7 +40,9 @@ def train(config: DictConfig) -> int:
     trainer = TinyLoraSFTTrainer(config=trainer_config(config))
     trainer.fit()
     if not trainer.stopped:
-        write_policy(trainer.engine, config)
+        engine, run_dir = trainer.engine, Path(config.run.dir)
+        method = method_of_run(OmegaConf.to_container(config))  # type: ignore[arg-type]
+        method.save_policy(engine.module, engine.model_config.tokenizer, run_dir)
     destroy_global_process_group()
     return EXIT_SIGNAL if trainer.stopped else 0
 

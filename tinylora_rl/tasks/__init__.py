@@ -30,6 +30,12 @@ Add a task of your own; `data.name=parity` finds it once its file is listed unde
 
 from tinylora_rl.tasks import arithmetic, benchmarks, gsm8k, math_dataset
 from tinylora_rl.tasks.parquet import write_parquet
+from tinylora_rl.tasks.prepare import (
+    benchmark_tasks,
+    held_out_rows,
+    training_rows,
+    validation_rows,
+)
 from tinylora_rl.tasks.prompts import TEMPLATES, Template, template_named
 from tinylora_rl.tasks.records import HubFiles, LocalPath, Source, WebFile
 from tinylora_rl.tasks.row import ExtraInfo, Message, Row, ask, make_row, row_gold
@@ -59,8 +65,10 @@ __all__ = [
     "WebFile",
     "arithmetic",
     "ask",
+    "benchmark_tasks",
     "benchmarks",
     "gsm8k",
+    "held_out_rows",
     "make_row",
     "make_task",
     "math_dataset",
@@ -68,5 +76,7 @@ __all__ = [
     "row_gold",
     "task_names",
     "template_named",
+    "training_rows",
+    "validation_rows",
     "write_parquet",
 ]

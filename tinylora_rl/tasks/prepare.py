@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.tasks.parquet import write_parquet
 from tinylora_rl.tasks.row import Row
 from tinylora_rl.tasks.task import Task, make_task
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def training_rows(task: Task, *, least: int = 1) -> list[Row]:
@@ -106,27 +100,3 @@ def _judged_by(rows: Sequence[Row], judge: str) -> list[Row]:
 
 def _path(task: Task) -> str | None:
     return getattr(task, "path", None) if task.shares_path else None
-
-
-# The rest reads an untyped configuration and goes away with it.
-Rows = list[Row]
-
-
-def prepare_datasets(config: DictConfig) -> tuple[int, int]:
-    """Writes `data.train_files` and `data.val_files`; returns their numbers of rows."""
-    train, test = load_datasets(config)
-    validation = validation_rows(
-        test, samples=config.task.eval_samples, greedy=config.task.eval_greedy
-    )
-    write_parquet(train, Path(config.data.train_files))
-    write_parquet(validation, Path(config.data.val_files))
-    return len(train), len(test)
-
-
-def load_datasets(config: DictConfig) -> tuple[list[Row], list[Row]]:
-    """Returns the training rows and the held-out rows."""
-    task = make_task(config.data.name, config.data, split="train")
-    benchmarks = benchmark_tasks(task, config.task.eval_benchmarks)
-    train = training_rows(task, least=config.data.train_batch_size)
-    test = held_out_rows(task, benchmarks, limit=config.task.eval_rows, judge=config.task.judge)
-    return train, test

@@ -95,7 +95,10 @@ def check_attention(experiment: Experiment) -> None:
     """Checks that the attention that verl's packed sequences need is installed."""
     if experiment.hardware.kind != "cuda":
         return
-    if experiment.actor.attention in (None, "flash_attention_2") and find_spec("flash_attn") is None:
+    if (
+        experiment.actor.attention in (None, "flash_attention_2")
+        and find_spec("flash_attn") is None
+    ):
         raise MachineError(
             "flash_attn: not installed, and verl's packed sequences need it; compile it as "
             "docker/Dockerfile.gpu does, or set model.use_remove_padding=false and "

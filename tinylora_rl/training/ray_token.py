@@ -85,7 +85,7 @@ def close_own_ray(ray: RayStart) -> None:
 
 
 def token_file() -> Path | None:
-    """Returns the file that Ray takes its token from; None where the environment holds the token itself."""
+    """Returns the file of Ray's token; None where the environment holds the token itself."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return None
     stated = os.environ.get("RAY_AUTH_TOKEN_PATH")

@@ -149,7 +149,7 @@ def _illustrate(experiment: Experiment, run: RunDirectory) -> None:
 def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int) -> list[str]:
     """Describes what is going to be computed: everything that changes the mathematics."""
     batch, optim, grading = experiment.batch, experiment.optim, experiment.grading
-    duration, sync = experiment.duration, experiment.sync
+    duration, sync, method = experiment.duration, experiment.sync, experiment.method
     rounded = f"{sync.mode}, {sync.dtype} {sync.rounding}"
     return [
         f"model             {experiment.base}",
@@ -157,10 +157,11 @@ def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int
         f"algorithm         GRPO, {batch.prompts} prompts x {batch.samples} samples, {optim.name} "
         f"lr {optim.lr:g} decay {optim.weight_decay:g}, "
         f"TIS {duration.correction} <= {duration.correction_cap}",
-        f"data              {experiment.task.name}, {num_train} training and {num_test} held-out "
-        f"rows, prompt <= {batch.max_prompt_tokens}, response <= {batch.max_response_tokens} tokens",
+        f"data              {experiment.task.name}, {num_train} training and {num_test} "
+        f"held-out rows, prompt <= {batch.max_prompt_tokens}, response <= {batch.max_response_tokens} "
+        "tokens",
         f"reward            {grading.control or grading.judge}, accuracy by {grading.judge}",
-        f"sync              {rounded if experiment.method.has_vector else experiment.method.transfer}",
+        f"sync              {rounded if method.has_vector else method.transfer}",
     ]
 
 

@@ -59,7 +59,7 @@ def prepare_tracking(tracking: Tracking, run_dir: Path) -> tuple[dict[str, str],
 
 
 def server_url() -> str:
-    """Returns W&B's server, as W&B would find it: environment, `wandb login --host`, its own cloud."""
+    """Returns W&B's server as W&B finds it: environment, `wandb login --host`, its own cloud."""
     import wandb
 
     settings = wandb.Settings()

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from tinylora_rl.settings.evaluation_checks import check_engine, check_evaluation, named_adapters
 from transformers import AutoModelForCausalLM
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.evaluation.build_plan import policies_of
-from tinylora_rl.settings.evaluation_checks import check_engine, check_evaluation, named_adapters
 from tinylora_rl.settings.resolvers import config_dir, register_resolvers
 from tinylora_rl.tasks.arithmetic import base_model_dir
 

@@ -21,11 +21,11 @@ from tensordict import TensorDict
 
 def build_engine(spec: dict):
     import verl  # noqa: F401  # loads the plugin
+    from tinylora_rl.verl_plugin.settings import MODEL_TYPE
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
     from tinylora_rl.verl_plugin.engine import TinyLoraEngine
-    from tinylora_rl.verl_plugin.settings import MODEL_TYPE
 
     dtype = spec.get("dtype", "fp32")
     adapter = {"adapter": spec["adapter"], "sync": {"dtype": "float32"}}

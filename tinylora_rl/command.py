@@ -1,22 +1,24 @@
-"""What all verbs share: Hydra composes, a job runs, its end becomes an exit code."""
+"""Runs a command: Hydra composes, a job runs, its end becomes an exit code."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT, EXIT_FAILED, ConfigError
 from tinylora_rl.runs.exit_codes import exit_code_of
 from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.settings.spellings import translated
 from tinylora_rl.sweeps.sweep import SweepOver
 
 
-def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
-    """The process ends with the exit code of `job`, given the configuration of the command line.
+def run_command(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
+    """Runs `job` on the configuration of the command line, and ends the process with its code.
 
     0 done, 1 failed, 2 bad configuration, 3 environment, 75 stopped by a signal with everything
     finished until then saved. With `-m` it is the exit code of the sweep: 0 every point is
@@ -24,6 +26,9 @@ def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     `dry_run=true` plans and checks, and runs no job.
     """
     register_resolvers()
+    sys.argv[1:], hints = translated(sys.argv[1:])
+    for hint in hints:
+        print(f"hint: {hint}", file=sys.stderr)
     if {"-m", "--multirun"} & set(sys.argv) and "dry_run=true" in map(str.lower, sys.argv):
         print(
             "error: dry_run=true: looks at one run; give it without -m, or hydra/launcher=plan to "
@@ -54,12 +59,18 @@ def run_verb(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     sys.exit(max(outcome, default=0))
 
 
+def given_overrides() -> Sequence[str]:
+    """Returns the overrides of the command line, `dry_run` left out."""
+    overrides: Sequence[str] = HydraConfig.get().overrides.task
+    return [each for each in overrides if not each.lstrip("+").startswith("dry_run=")]
+
+
 def _one_run(config: DictConfig, job: Callable[[DictConfig], int]) -> int:
     study = config.get("sweep")
     if study is not None:
         raise ConfigError(f"sweep={study}: a study is many runs; give -m too")
     if config.dry_run:
-        from tinylora_rl.planning import doctor
+        from tinylora_rl.planning.doctor import doctor
 
-        return doctor(config)
+        return doctor(config, given_overrides())
     return job(config)

@@ -12,7 +12,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from tinylora_rl.command import run_verb
+from tinylora_rl.command import run_command
 
 
 def _job(config: DictConfig) -> int:
@@ -22,7 +22,7 @@ def _job(config: DictConfig) -> int:
 def main() -> None:
     """Exits with the code of the table."""
     sys.argv.append("dry_run=true")
-    run_verb("train", _job)
+    run_command("train", _job)
 
 
 if __name__ == "__main__":

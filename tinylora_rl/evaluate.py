@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from tinylora_rl.command import run_verb
+from tinylora_rl.command import run_command
 
 
 def _job(config: DictConfig) -> int:
     from tinylora_rl.evaluation.run import evaluate
+    from tinylora_rl.settings.evaluation import read_evaluation
 
-    return evaluate(config)
+    return evaluate(read_evaluation(config))
 
 
 def main() -> None:
     """Exits with the code of the evaluation."""
-    run_verb("evaluate", _job)
+    run_command("evaluate", _job)
 
 
 if __name__ == "__main__":

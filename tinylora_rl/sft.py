@@ -11,7 +11,7 @@ import os
 
 from omegaconf import DictConfig
 
-from tinylora_rl.command import run_verb
+from tinylora_rl.command import given_overrides, run_command
 
 
 def _job(config: DictConfig) -> int:
@@ -19,14 +19,17 @@ def _job(config: DictConfig) -> int:
     # too, they then wait for each other: a step of the embedded model took 2 s instead of 0.07 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+    from tinylora_rl.settings.read import read
+    from tinylora_rl.settings.supervised_keys import check_overrides
     from tinylora_rl.supervised.run import sft
 
-    return sft(config)
+    check_overrides(given_overrides())
+    return sft(read(config))
 
 
 def main() -> None:
     """Exits with the code of the run."""
-    run_verb("sft", _job)
+    run_command("sft", _job)
 
 
 if __name__ == "__main__":

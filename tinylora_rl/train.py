@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from tinylora_rl.command import run_verb
+from tinylora_rl.command import run_command
 
 
 def _job(config: DictConfig) -> int:
+    from tinylora_rl.settings.read import read
     from tinylora_rl.training.run import train
 
-    return train(config)
+    return train(read(config))
 
 
 def main() -> None:
     """Exits with the code of the run."""
-    run_verb("train", _job)
+    run_command("train", _job)
 
 
 if __name__ == "__main__":

@@ -137,18 +137,18 @@ def check_answers(
                 failed(
                     "devices",
                     MachineError(
-                        f"{who}: cannot be asked for its devices ({answers[who]['error']}); mend "
+                        f"{who}: cannot be asked for its devices ({answers[who]['error']}); fix "
                         "the installation (scripts/setup.sh)"
                     ),
                 )
             ]
-    told = seen(answers, asked)
+    detail = seen(answers, asked)
     if device == "cpu":
         if answers["vLLM"]["device"] != "cpu":
-            message = f"{told}: vLLM would take it with settings for a CPU; use platform=cuda"
+            message = f"{detail}: vLLM would take it with settings for a CPU; use platform=cuda"
             return [failed("devices", MachineError(message))]
-        return [passed("devices", told)]
-    return [*_cuda(answers, told, has_ray=has_ray), *_cards(gpus_in(answers))]
+        return [passed("devices", detail)]
+    return [*_cuda(answers, detail, has_ray=has_ray), *_cards(gpus_in(answers))]
 
 
 def seen(
@@ -158,32 +158,32 @@ def seen(
     return ", ".join(f"{who} sees {_seen(answers[who])}" for who in asked)
 
 
-def _cuda(answers: Mapping[str, Mapping[str, Any]], told: str, *, has_ray: bool) -> list[Finding]:
+def _cuda(answers: Mapping[str, Mapping[str, Any]], detail: str, *, has_ray: bool) -> list[Finding]:
     count, listed = answers["torch"]["count"], _listed_by_driver()
     if count == 0 and listed:
         built_for = answers["torch"]["built_for"]
-        mend = (
+        fix = (
             "this torch is a CPU build; scripts/setup.sh .venv gpu installs the other"
             if built_for == "cpu"
             else f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'is not set')}, "
             f"torch is built for CUDA {built_for}: show them, or update the driver"
         )
-        message = f"{told}, but nvidia-smi lists {listed}; {mend}"
+        message = f"{detail}, but nvidia-smi lists {listed}; {fix}"
         return [failed("devices", MachineError(message))]
     if count and answers["vLLM"]["device"] != "cuda":
-        message = f"{told}: this vLLM knows no GPU; scripts/setup.sh .venv gpu installs one"
+        message = f"{detail}: this vLLM knows no GPU; scripts/setup.sh .venv gpu installs one"
         return [failed("devices", MachineError(message))]
     if has_ray and not os.environ.get("RAY_ADDRESS") and answers["Ray"]["count"] != count:
-        message = f"{told}; set CUDA_VISIBLE_DEVICES to the GPUs of this run for all of them"
+        message = f"{detail}; set CUDA_VISIBLE_DEVICES to the GPUs of this run for all of them"
         return [warned("devices", message)]
-    return [passed("devices", told)] if count else []
+    return [passed("devices", detail)] if count else []
 
 
 def _cards(gpus: list[Gpu]) -> list[Finding]:
     findings = []
     for name in dict.fromkeys(gpu.name for gpu in gpus):
         alike = [gpu for gpu in gpus if gpu.name == name]
-        told = (
+        detail = (
             f"{len(alike)} x {name}, {as_gib(alike[0].total_bytes)}, at least "
             f"{as_gib(min(gpu.free_bytes for gpu in alike))} free"
         )
@@ -192,13 +192,13 @@ def _cards(gpus: list[Gpu]) -> list[Finding]:
                 failed(
                     "GPU",
                     MachineError(
-                        f"{told}: compute capability {'.'.join(map(str, alike[0].capability))} has "
+                        f"{detail}: compute capability {'.'.join(map(str, alike[0].capability))} has "
                         "no bf16; use Ampere (8.0) or newer"
                     ),
                 )
             )
         else:
-            findings.append(passed("GPU", told))
+            findings.append(passed("GPU", detail))
     return findings
 
 

@@ -1,4 +1,4 @@
-"""What a check found: a verdict, what it is about, and one line with the mend."""
+"""What a check found: a verdict, what it is about, and one line with the fix."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ class Finding:
 
     Attributes:
         subject: a word or two: the left column.
-        told: what is so; of a warning and a failure with the mend at its end.
+        detail: the fact; of a warning and a failure with the fix at its end.
         exit_code: what the verb ends with for it; 0 unless it failed.
     """
 
     verdict: Verdict
     subject: str
-    told: str
+    detail: str
     exit_code: int = 0
 
 
-def passed(subject: str, told: str) -> Finding:
-    return Finding(verdict=Verdict.PASS, subject=subject, told=told)
+def passed(subject: str, detail: str) -> Finding:
+    return Finding(verdict=Verdict.PASS, subject=subject, detail=detail)
 
 
-def warned(subject: str, told: str) -> Finding:
-    return Finding(verdict=Verdict.WARN, subject=subject, told=told)
+def warned(subject: str, detail: str) -> Finding:
+    return Finding(verdict=Verdict.WARN, subject=subject, detail=detail)
 
 
 def failed(subject: str, error: ConfigError | MachineError) -> Finding:
     return Finding(
-        verdict=Verdict.FAIL, subject=subject, told=str(error), exit_code=error.exit_code
+        verdict=Verdict.FAIL, subject=subject, detail=str(error), exit_code=error.exit_code
     )
 
 
-def outcome(subject: str, check: Callable[[], object], told: str = "") -> Finding:
-    """Whether `check` raises one of our errors; a pass says what it returns, or `told`."""
+def outcome(subject: str, check: Callable[[], object], detail: str = "") -> Finding:
+    """Whether `check` raises one of our errors; a pass says what it returns, or `detail`."""
     try:
         returned = check()
     except (ConfigError, MachineError) as error:
         return failed(subject, error)
-    return passed(subject, returned if isinstance(returned, str) else told)
+    return passed(subject, returned if isinstance(returned, str) else detail)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

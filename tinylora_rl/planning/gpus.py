@@ -26,16 +26,16 @@ def check_gpu_memory(phases: Sequence[Phase], gpus: Sequence[Gpu]) -> Finding:
             "GPU memory",
             MachineError(
                 f"{certain.name} takes {parts_in(certain)}, a GPU here has {as_gib(size)}; "
-                f"{certain.mend}"
+                f"{certain.fix}"
             ),
         )
-    told = f"{as_gib(size)} a GPU, {worst.name} takes about {parts_in(worst)}"
+    detail = f"{as_gib(size)} a GPU, {worst.name} takes about {parts_in(worst)}"
     if worst.least_bytes() > NEAR * size:
-        return warned("GPU memory", f"{told}; {worst.mend}")
+        return warned("GPU memory", f"{detail}; {worst.fix}")
     in_use = max(gpu.total_bytes - gpu.free_bytes for gpu in gpus)
     if worst.least_bytes() > size - in_use:
-        return warned("GPU memory", f"{told}, and others hold {as_gib(in_use)}; free that first")
-    return passed("GPU memory", told)
+        return warned("GPU memory", f"{detail}, and others hold {as_gib(in_use)}; free that first")
+    return passed("GPU memory", detail)
 
 
 def with_needs(finding: Finding, phases: Sequence[Phase], seen: str, instead: str) -> Finding:
@@ -47,8 +47,8 @@ def with_needs(finding: Finding, phases: Sequence[Phase], seen: str, instead: st
     """
     if finding.subject != "GPUs" or finding.verdict is not Verdict.FAIL:
         return finding
-    told = (
-        f"{finding.told} ({seen}). This run needs GPUs with {enough(phases)}; {instead} walks its "
+    detail = (
+        f"{finding.detail} ({seen}). This run needs GPUs with {enough(phases)}; {instead} walks its "
         "whole path without one, with a model of under 1 M parameters"
     )
-    return dataclasses.replace(finding, told=told)
+    return dataclasses.replace(finding, detail=detail)

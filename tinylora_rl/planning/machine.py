@@ -35,10 +35,10 @@ def free_memory() -> tuple[int, str]:
     return max(0, free), bound
 
 
-def check_memory(needed: float, told: str) -> Finding:
-    """The host has `needed` bytes, an estimate whose parts `told` names."""
+def check_memory(needed: float, detail: str) -> Finding:
+    """The host has `needed` bytes, an estimate whose parts `detail` names."""
     free, bound = free_memory()
-    line = f"{as_gib(free)} free ({bound}), about {as_gib(needed)} needed: {told}"
+    line = f"{as_gib(free)} free ({bound}), about {as_gib(needed)} needed: {detail}"
     if free < needed:
         return warned("host memory", f"{line}; free some, or raise the limit")
     return passed("host memory", line)
@@ -52,16 +52,16 @@ def check_cores(num_ranks: int) -> Finding:
         if len(quota) == 2 and quota[0].isdigit():
             cores = min(cores, int(quota[0]) / int(quota[1]))
     least = 2 * num_ranks
-    told = f"{cores:g} for {num_ranks} rank{'' if num_ranks == 1 else 's'} on this node"
+    detail = f"{cores:g} for {num_ranks} rank{'' if num_ranks == 1 else 's'} on this node"
     if cores < least:
-        return warned("cores", f"{told}; give it {least} or more, or expect to wait")
-    return passed("cores", told)
+        return warned("cores", f"{detail}; give it {least} or more, or expect to wait")
+    return passed("cores", detail)
 
 
-def check_shared_memory(needed: int, told: str) -> Finding:
+def check_shared_memory(needed: int, detail: str) -> Finding:
     """/dev/shm has room for `needed` bytes."""
     free = _free_bytes(Path("/dev/shm"))
-    line = f"{as_gib(free)} free in /dev/shm, {as_gib(needed)} for {told}"
+    line = f"{as_gib(free)} free in /dev/shm, {as_gib(needed)} for {detail}"
     if free < needed:
         return warned("shared memory", f"{line}; give a container --shm-size or --ipc=host")
     return passed("shared memory", line)
@@ -88,8 +88,8 @@ def check_disk(needs: dict[Path, tuple[float, str]]) -> list[Finding]:
                 failed("disk", MachineError(f"{home}: not writable; give another folder"))
             )
         elif free < needed:
-            mend = "free some, or put run.dir, HF_HOME or run.bank_cache_dir elsewhere"
-            findings.append(failed("disk", MachineError(f"{line}; {mend}")))
+            fix = "free some, or put run.dir, HF_HOME or run.bank_cache_dir elsewhere"
+            findings.append(failed("disk", MachineError(f"{line}; {fix}")))
         else:
             findings.append(passed("disk", line))
     return findings
@@ -124,7 +124,7 @@ def check_ports(count: int) -> Finding:
                 "ports",
                 MachineError(
                     f"{address}: cannot listen on {count} ports ({error.strerror or error}); Ray "
-                    "and vLLM need them: mend the node's address, or the limit on open files "
+                    "and vLLM need them: fix the node's address, or the limit on open files "
                     "(ulimit -n)"
                 ),
             )

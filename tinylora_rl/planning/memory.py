@@ -1,4 +1,4 @@
-"""What a GPU has to hold in each phase of a step, from the configuration and the model's shape.
+"""Counts what a GPU has to hold in each phase of a step, from experiment and model dimensions.
 
 Exact are weights, optimiser, bank, pristine copy, buffers and the least KV cache. Estimated, to the
 safe side and never measured on a GPU, are
@@ -24,15 +24,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from omegaconf import DictConfig
-
 from tinylora_rl.base_model.dims import ModelDims
-from tinylora_rl.planning.trained import Trained, dtype_bytes
+from tinylora_rl.methods import Size
+from tinylora_rl.settings.evaluation import Evaluation
+from tinylora_rl.settings.experiment import Experiment
 
 GIB = 1 << 30
 PROCESS_BYTES = int(1.5 * GIB)
 LOGITS_COPIES = 3
 SENDER_COPIES = 3  # of the largest adapted weight while it is merged: gathered, fp32, rounded
+DTYPE_BYTES = {"fp32": 4, "float32": 4, "float": 4}  # every other dtype here takes two
+
+
+def dtype_bytes(name: str | None) -> int:
+    """Bytes of one number; verl trains in fp32 where no dtype is stated."""
+    return DTYPE_BYTES.get(name or "fp32", 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +58,14 @@ class Phase:
         parts: beside vLLM's share of the memory.
         share: what must fit into that share.
         utilization: the share, of the GPU's memory; 0 where vLLM has none now.
-        mend: what makes it smaller.
+        fix: what makes it smaller.
     """
 
     name: str
     parts: tuple[Part, ...]
     share: tuple[Part, ...] = ()
     utilization: float = 0.0
-    mend: str = ""
+    fix: str = ""
 
     def least_bytes(self, *, exact_only: bool = False) -> float:
         """The smallest GPU that holds it."""
@@ -72,144 +78,160 @@ class Phase:
         return max(inside / self.utilization, beside / max(1 - self.utilization, 1e-3))
 
 
-def actor_tokens(config: DictConfig, ranks: int) -> int:
+def actor_tokens(experiment: Experiment, ranks: int) -> int:
     """T: the most tokens in one pass of each of so many ranks of the actor."""
-    actor = config.actor_rollout_ref.actor
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    is_rl = config.verb == "train"
-    batch = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    share = max(1, (batch if is_rl else config.sft.batch_size) // ranks) * longest
-    if not actor.use_dynamic_bsz:
-        return int(min(share, (actor.ppo_micro_batch_size_per_gpu or 1) * longest))
-    return int(min(share, actor.ppo_max_token_len_per_gpu))
-
-
-def num_ranks(config: DictConfig) -> int:
-    """Of the actor, on all nodes."""
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
-
-
-def has_own_rollout(config: DictConfig) -> bool:
-    """Whether the rollout has GPUs of its own."""
-    return bool(config.placement.rollout_gpus)
+    actor = experiment.actor
+    longest = experiment.batch.sample_tokens
+    is_rl = experiment.is_rl
+    batch = experiment.batch.prompts * experiment.batch.samples
+    share = max(1, (batch if is_rl else experiment.update_rows) // ranks) * longest
+    if not actor.dynamic_batches:
+        return min(share, (actor.micro_batch or 1) * longest)
+    return min(share, actor.max_tokens)
 
 
 def training_phases(
-    config: DictConfig, shape: ModelDims, trained: Trained, *, ranks: int | None = None
+    experiment: Experiment, dims: ModelDims, size: Size, *, ranks: int | None = None
 ) -> list[Phase]:
     """The phases of a step of `train`; of `sft` the update alone.
 
     With placement=separate `rollout` is the phase of the other GPUs.
 
     Args:
-        ranks: of the actor; None: as many as `config` has.
+        ranks: of the actor; None: as many as the experiment has.
     """
-    ranks = ranks or num_ranks(config)
-    rollout, fsdp = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.fsdp_config
-    actor = _actor(config, shape, trained, ranks)
+    ranks = ranks or experiment.hardware.num_ranks
+    rollout, fsdp = experiment.rollout, experiment.actor
+    actor = _actor(experiment, dims, size, ranks)
     resident = () if fsdp.param_offload else actor
-    update = (*actor, *_gathered(config, shape), *_activations(config, shape, ranks))
-    tokens_mend = "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or add GPUs"
+    update = (*actor, *_gathered(experiment, dims), *_activations(experiment, dims, ranks))
+    tokens_fix = "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or add GPUs"
     process = Part("a process of torch", PROCESS_BYTES, is_exact=False)
-    if config.verb == "sft":
-        return [Phase(name="update", parts=(*update, process), mend=tokens_mend)]
-    share = _vllm_share(shape, rollout, rollout.dtype)
-    kept = _kept_by_vllm(config, shape, trained)
-    rollout_mend = (
+    if not experiment.is_rl:
+        return [Phase(name="update", parts=(*update, process), fix=tokens_fix)]
+    share = _vllm_share(
+        dims,
+        dtype=rollout.dtype,
+        tensor_parallel=rollout.tensor_parallel_size,
+        max_model_len=rollout.max_model_len,
+        max_num_seqs=rollout.max_num_seqs,
+        max_num_batched_tokens=rollout.max_num_batched_tokens,
+    )
+    kept = _kept_by_vllm(experiment, dims, size)
+    rollout_fix = (
         "change actor_rollout_ref.rollout.gpu_memory_utilization, or raise tensor_model_parallel_"
         "size"
     )
-    if has_own_rollout(config):
+    if experiment.hardware.rollout_per_node:
         return [
-            Phase(name="update", parts=(*update, process), mend=tokens_mend),
+            Phase(name="update", parts=(*update, process), fix=tokens_fix),
             Phase(
                 name="rollout",
                 parts=(*kept, process),
                 share=share,
                 utilization=rollout.gpu_memory_utilization,
-                mend=rollout_mend,
+                fix=rollout_fix,
             ),
         ]
     two = Part("two processes of torch", 2 * PROCESS_BYTES, is_exact=False)
     weights, awake = share[0], share
     if rollout.free_cache_engine:
         awake = ()
-    largest = max(num_out * num_in for num_out, num_in in shape.linears.values())
+    largest = max(num_out * num_in for num_out, num_in in dims.linears.values())
     sending = (
         weights,
-        Part("bucket", int(rollout.checkpoint_engine.update_weights_bucket_megabytes) << 20),
+        Part("bucket", rollout.bucket_mb << 20),
         Part("weight being merged", SENDER_COPIES * 4 * largest, is_exact=False),
     )
     return [
-        Phase(name="update", parts=(*update, *awake, *kept, two), mend=tokens_mend),
+        Phase(name="update", parts=(*update, *awake, *kept, two), fix=tokens_fix),
         Phase(
             name="sync",
             parts=(*actor, *sending, *kept, two),
-            mend="lower rollout.checkpoint_engine.update_weights_bucket_megabytes, or add GPUs",
+            fix="lower rollout.checkpoint_engine.update_weights_bucket_megabytes, or add GPUs",
         ),
         Phase(
             name="rollout",
             parts=(*resident, *kept, two),
             share=share,
             utilization=rollout.gpu_memory_utilization,
-            mend=rollout_mend,
+            fix=rollout_fix,
         ),
     ]
 
 
-def evaluation_phases(config: DictConfig, shape: ModelDims, max_model_len: int) -> list[Phase]:
-    """The one phase of `evaluate`: vLLM's."""
-    options: Any = dict(config.engine.options)
-    options.setdefault("max_model_len", max_model_len)
-    options.setdefault("tensor_model_parallel_size", options.get("tensor_parallel_size", 1))
+def evaluation_phases(evaluation: Evaluation, dims: ModelDims, max_model_len: int) -> list[Phase]:
+    """Returns the one phase of `evaluate`: vLLM's."""
+    options = evaluation.engine.options
     return [
         Phase(
             name="generation",
             parts=(Part("a process of torch", PROCESS_BYTES, is_exact=False),),
-            share=_vllm_share(shape, options, options["dtype"]),
+            share=_vllm_share(
+                dims,
+                dtype=evaluation.engine.dtype,
+                tensor_parallel=evaluation.engine.tensor_parallel_size,
+                max_model_len=options.get("max_model_len", max_model_len),
+                max_num_seqs=options["max_num_seqs"],
+                max_num_batched_tokens=options["max_num_batched_tokens"],
+            ),
             utilization=options.get("gpu_memory_utilization", 0.9),
-            mend="change engine.options.gpu_memory_utilization, or raise tensor_parallel_size",
+            fix="change device.engine.options.gpu_memory_utilization, or raise "
+            "tensor_parallel_size",
         )
     ]
 
 
-def kv_bytes(shape: ModelDims, dtype: str, tensor_parallel_size: int) -> float:
+def sync_bytes(experiment: Experiment, dims: ModelDims, size: Size) -> int:
+    """Bytes to each rollout replica in one sync (`sync/bytes` counts all of them)."""
+    number = dtype_bytes(experiment.rollout.dtype)
+    if not size.vector_bytes:
+        return dims.num_parameters * number  # verl sends whole models
+    if experiment.sync.mode == "vector":
+        return size.vector_bytes
+    if experiment.sync.mode == "factors":
+        return size.factor_numbers * number
+    whole = experiment.sync.sleep_level == 2
+    return (dims.num_parameters if whole else size.adapted_numbers) * number
+
+
+def kv_bytes(dims: ModelDims, dtype: str, tensor_parallel_size: int) -> float:
     """Of keys and values a token, on one GPU; heads are copied where there are fewer than GPUs."""
-    shards = min(tensor_parallel_size, shape.kv_heads)
-    return shape.kv_numbers * dtype_bytes(dtype) / shards
+    shards = min(tensor_parallel_size, dims.kv_heads)
+    return dims.kv_numbers * dtype_bytes(dtype) / shards
 
 
-def _actor(config: DictConfig, shape: ModelDims, trained: Trained, ranks: int) -> tuple[Part, ...]:
-    fsdp = config.actor_rollout_ref.actor.fsdp_config
+def _actor(experiment: Experiment, dims: ModelDims, size: Size, ranks: int) -> tuple[Part, ...]:
+    fsdp = experiment.actor
     shards = fsdp.fsdp_size if 0 < fsdp.fsdp_size < ranks else ranks
-    weights = shape.num_parameters * dtype_bytes(fsdp.model_dtype)
+    weights = dims.num_parameters * dtype_bytes(fsdp.model_dtype)
     parts = [Part(f"actor, 1/{shards}", weights / shards)]
-    if trained.is_whole:  # gradient, and Adam's two moments, in the weights' dtype
+    if size.is_whole:  # gradient, and Adam's two moments, in the weights' dtype
         parts.append(Part("gradient and Adam's state", 3 * weights / shards))
-    elif not trained.bank_bytes:
-        parts.append(Part("LoRA and its Adam's state", 16 * trained.num_parameters / shards))
-    if trained.bank_bytes:
-        parts.append(Part("bank", trained.bank_bytes))
+    elif not size.bank_bytes:
+        parts.append(Part("LoRA and its Adam's state", 16 * size.num_parameters / shards))
+    if size.bank_bytes:
+        parts.append(Part("bank", size.bank_bytes))
     return tuple(parts)
 
 
-def _gathered(config: DictConfig, shape: ModelDims) -> tuple[Part, ...]:
+def _gathered(experiment: Experiment, dims: ModelDims) -> tuple[Part, ...]:
     """What FSDP gathers for a pass: the model, or the embeddings and two blocks of it."""
-    fsdp = config.actor_rollout_ref.actor.fsdp_config
-    number = _compute_bytes(config)
+    fsdp = experiment.actor
+    number = _compute_bytes(experiment)
     if not fsdp.reshard_after_forward:
-        return (Part("weights gathered for a step", shape.num_parameters * number),)
-    numbers = shape.embedding_numbers + min(2, shape.blocks) * shape.block_numbers
+        return (Part("weights gathered for a step", dims.num_parameters * number),)
+    numbers = dims.embedding_numbers + min(2, dims.blocks) * dims.block_numbers
     return (Part("weights gathered for a block", numbers * number),)
 
 
-def _activations(config: DictConfig, shape: ModelDims, ranks: int) -> tuple[Part, ...]:
-    tokens, number = actor_tokens(config, ranks), _compute_bytes(config)
-    inside = (10 * shape.hidden + 4 * shape.intermediate) * number * tokens
-    logits = Part("logits", LOGITS_COPIES * shape.vocab * number * tokens, is_exact=False)
-    if not config.actor_rollout_ref.model.enable_gradient_checkpointing:
-        return (Part("activations", inside * shape.blocks, is_exact=False), logits)
-    inputs = shape.hidden * shape.blocks * number * tokens
+def _activations(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[Part, ...]:
+    tokens, number = actor_tokens(experiment, ranks), _compute_bytes(experiment)
+    inside = (10 * dims.hidden + 4 * dims.intermediate) * number * tokens
+    logits = Part("logits", LOGITS_COPIES * dims.vocab * number * tokens, is_exact=False)
+    if not experiment.actor.gradient_checkpointing:
+        return (Part("activations", inside * dims.blocks, is_exact=False), logits)
+    inputs = dims.hidden * dims.blocks * number * tokens
     return (
         Part("inputs of the blocks", inputs, is_exact=False),
         Part("inside of a block", inside, is_exact=False),
@@ -217,34 +239,39 @@ def _activations(config: DictConfig, shape: ModelDims, ranks: int) -> tuple[Part
     )
 
 
-def _compute_bytes(config: DictConfig) -> int:
+def _compute_bytes(experiment: Experiment) -> int:
     """Of a number while the actor computes: verl's mixed precision, bf16 unless stated."""
-    precision = config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}
+    precision = experiment.actor.get("mixed_precision") or {}
     return dtype_bytes(precision.get("param_dtype", "bf16"))
 
 
-def _vllm_share(shape: ModelDims, options: Any, dtype: str) -> tuple[Part, ...]:
-    tensor_parallel, number = options["tensor_model_parallel_size"], dtype_bytes(dtype)
-    inside = (10 * shape.hidden + 4 * shape.intermediate) * number
-    workspace = options["max_num_batched_tokens"] * inside / tensor_parallel
-    workspace += options["max_num_seqs"] * shape.vocab * 4 * 2
+def _vllm_share(
+    dims: ModelDims,
+    *,
+    dtype: str,
+    tensor_parallel: int,
+    max_model_len: int,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+) -> tuple[Part, ...]:
+    number = dtype_bytes(dtype)
+    inside = (10 * dims.hidden + 4 * dims.intermediate) * number
+    workspace = max_num_batched_tokens * inside / tensor_parallel
+    workspace += max_num_seqs * dims.vocab * 4 * 2
     return (
-        Part("vLLM's weights", shape.num_parameters * number / tensor_parallel),
-        Part(
-            "KV cache of one sample",
-            options["max_model_len"] * kv_bytes(shape, dtype, tensor_parallel),
-        ),
+        Part("vLLM's weights", dims.num_parameters * number / tensor_parallel),
+        Part("KV cache of one sample", max_model_len * kv_bytes(dims, dtype, tensor_parallel)),
         Part("vLLM's workspace", workspace, is_exact=False),
     )
 
 
-def _kept_by_vllm(config: DictConfig, shape: ModelDims, trained: Trained) -> tuple[Part, ...]:
+def _kept_by_vllm(experiment: Experiment, dims: ModelDims, size: Size) -> tuple[Part, ...]:
     """What a vLLM worker keeps beside its own share, asleep or awake, to re-merge from v."""
-    if not trained.bank_bytes or config.sync.mode != "vector":
+    if not size.bank_bytes or experiment.sync.mode != "vector":
         return ()
-    rollout = config.actor_rollout_ref.rollout
-    number, tensor_parallel = dtype_bytes(rollout.dtype), rollout.tensor_model_parallel_size
-    bank = Part("vLLM's bank", trained.bank_bytes)
-    if config.sync.pristine != "device":
+    rollout = experiment.rollout
+    number, tensor_parallel = dtype_bytes(rollout.dtype), rollout.tensor_parallel_size
+    bank = Part("vLLM's bank", size.bank_bytes)
+    if experiment.sync.pristine != "device":
         return (bank,)
-    return (Part("pristine copy", trained.adapted_numbers * number / tensor_parallel), bank)
+    return (Part("pristine copy", size.adapted_numbers * number / tensor_parallel), bank)

@@ -1,4 +1,4 @@
-"""Whether what a run takes from elsewhere can be had, and whom it would trust. Seconds at most."""
+"""Checks, in seconds, that what a run takes from elsewhere can be had, and whom it would trust."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from omegaconf import DictConfig, OmegaConf
-
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.planning.finding import Finding, failed, failures, passed, warned
+from tinylora_rl.settings.evaluation import Evaluation
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.sections import Tracking
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.tasks import Source
 from tinylora_rl.training.tracking import OFF, server_url, unreachable
@@ -19,28 +21,9 @@ from tinylora_rl.training.tracking import OFF, server_url, unreachable
 TIMEOUT_S = 4.0
 
 
-def local_model(config: DictConfig) -> Path | None:
-    """The folder of the base model where its files are on this machine already."""
-    path = str(config.base_model.path)
-    folder = Path(path).expanduser()
-    if folder.is_dir() or path.startswith(("/", ".", "~")):
-        return folder
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    revision = OmegaConf.select(config, "base_model.revision")
-    try:
-        found = try_to_load_from_cache(path, "config.json", revision=revision)
-    except HFValidationError:  # no id of a repository; whoever loads it says so
-        return None
-    if not isinstance(found, str) or not any(Path(found).parent.glob("*.safetensors")):
-        return None
-    return Path(found).parent
-
-
-def check_model_source(config: DictConfig, folder: Path | None) -> Finding:
-    """The base model is here, or its repository lets this account have it."""
-    path = config.base_model.path
+def check_model_source(base: BaseModel, folder: Path | None) -> Finding:
+    """Checks that the base model is here, or that its repository lets this account have it."""
+    path = base.id
     if folder is not None and not folder.is_dir():
         message = f"base_model.path={path}: no such folder; give a folder or a hub id"
         return failed("base model", ConfigError(message))
@@ -51,19 +34,18 @@ def check_model_source(config: DictConfig, folder: Path | None) -> Finding:
         return failed("base model", MachineError(f"base_model.path={path}: {message}"))
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    revision = OmegaConf.select(config, "base_model.revision")
-
     def ask() -> None:
-        get_hf_file_metadata(hf_hub_url(path, "config.json", revision=revision), timeout=TIMEOUT_S)
+        url = hf_hub_url(path, "config.json", revision=base.revision)
+        get_hf_file_metadata(url, timeout=TIMEOUT_S)
 
     reason = _why_not(ask)
     if reason is None:
         return passed("base model", f"{path}: on the hub, will be downloaded")
-    mend = "download it where there is a network, and point base_model.path or HF_HOME at it"
+    fix = "download it where there is a network, and point base_model.path or HF_HOME at it"
     if "gated" in reason.lower() or "401" in reason:
-        mend = "accept its licence on the hub and set HF_TOKEN, or give a folder"
+        fix = "accept its licence on the hub and set HF_TOKEN, or give a folder"
     return failed(
-        "base model", MachineError(f"base_model.path={path}: not to be had ({reason}); {mend}")
+        "base model", MachineError(f"base_model.path={path}: not to be had ({reason}); {fix}")
     )
 
 
@@ -78,35 +60,35 @@ def check_data_sources(wanted: Mapping[str, Sequence[Source]]) -> list[Finding]:
     findings = []
     for host, (url, names) in hosts.items():
         reason = "HF_HUB_OFFLINE is set" if _is_offline() else _why_not(_head(url))
-        told = f"{', '.join(names)} from {host}"
+        detail = f"{', '.join(names)} from {host}"
         if reason is None:
-            findings.append(passed("data", f"{told}: will be downloaded"))
+            findings.append(passed("data", f"{detail}: will be downloaded"))
         else:
-            told += f": not to be had now ({reason}); where the cache of `datasets` has it that "
-            told += "will do, else point data.path at a folder with its files"
-            findings.append(warned("data", told))
+            detail += f": not to be had now ({reason}); where the cache of `datasets` has it that "
+            detail += "will do, else point data.path at a folder with its files"
+            findings.append(warned("data", detail))
     return findings
 
 
-def check_wandb(config: DictConfig) -> list[Finding]:
-    """W&B answers, where a run tells it its metrics as it goes."""
-    if "wandb" not in config.trainer.logger:
+def check_wandb(tracking: Tracking) -> list[Finding]:
+    """Checks that W&B answers, where a run tells it its metrics as it goes."""
+    if "wandb" not in tracking.loggers:
         return []
     mode = os.environ.get("WANDB_MODE", "online")
     if mode in OFF:
         return [passed("W&B", f"WANDB_MODE={mode}: nothing is sent")]
     url = server_url()
-    reason = unreachable(url, proxy=config.trainer.get("wandb_proxy"))
+    reason = unreachable(url, proxy=tracking.wandb_proxy)
     if reason is None:
         return [passed("W&B", f"{url} answers")]
     message = f"{url}: no answer ({reason}); a run would track offline: `wandb sync` it later"
     return [warned("W&B", message)]
 
 
-def check_boundaries(config: DictConfig) -> list[Finding]:
-    """Whom the run would trust: a line for each boundary that is open."""
+def check_boundaries(settings: Experiment | Evaluation) -> list[Finding]:
+    """Reports whom the run would trust: a line for each boundary that is open."""
     lines: list[str] = []
-    refused = failures("trust", [lambda: lines.extend(check_trust(config))])
+    refused = failures("trust", [lambda: lines.extend(check_trust(settings))])
     return [*refused, *(warned("trust", line) for line in lines)]
 
 

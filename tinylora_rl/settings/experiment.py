@@ -84,6 +84,13 @@ class Experiment:
         """Rows (`sft`) or prompts (`train`) of one update."""
         return self.batch.prompts if self.supervised is None else self.supervised.batch
 
+    @property
+    def num_replicas(self) -> int:
+        """Rollout replicas, each of `tensor_parallel_size` devices."""
+        hardware = self.hardware
+        devices = hardware.rollout_per_node * hardware.rollout_nodes or hardware.num_ranks
+        return devices // self.rollout.tensor_parallel_size
+
     def total_steps(self, num_rows: int) -> int:
         """Steps of the run on so many training rows: as stated, at most what the epochs have."""
         per_epoch = num_rows // self.update_rows

@@ -1,4 +1,4 @@
-"""A point as a command: what a launcher has to run, and what it says while it does."""
+"""Points as commands that a launcher runs, and their progress lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def console(self) -> Path:
-        """What the point says to a person; appended to by each start."""
+        """The console output of the point; appended to by each start."""
         return self.directory / CONSOLE
 
 
@@ -59,11 +59,11 @@ def jobs_of(
 
 def _module(config: DictConfig) -> str:
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec is not None else f"tinylora_rl.{config.verb}"
+    return spec.name if spec is not None else f"tinylora_rl.{config.command}"
 
 
 def _hydra_arguments(config: DictConfig) -> list[str]:
-    """What the command line said to Hydra itself and a single run must know too."""
+    """Returns the arguments to Hydra itself that a single run needs too."""
     arguments = [
         argument
         for source in config.hydra.runtime.config_sources

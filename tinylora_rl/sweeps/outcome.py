@@ -1,4 +1,4 @@
-"""What became of the points of a sweep, in a table and in one exit code."""
+"""Reports the outcome of a sweep, in a table and in one exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Outcome = Literal["finished", "failed", "stopped", "interrupted", "running elsew
 
 
 def outcome_of(point: Planned, code: int | None = None) -> Outcome:
-    """What the folder of `point` says, and the exit code where it was run just now."""
+    """Reads the outcome of `point` from its folder, and the exit code where it was run just now."""
     if code not in (None, 0, EXIT_SIGNAL):
         return "failed"
     if point.status is None:
@@ -45,7 +45,7 @@ def closing_table(plan: Plan, codes: Mapping[Path, int]) -> list[str]:
         outcome = outcome_of(point, code)
         if outcome == "not begun":
             continue
-        lines.append(f"{name:<{width}}  {outcome:<18}{_told(point, code, outcome)}".rstrip())
+        lines.append(f"{name:<{width}}  {outcome:<18}{_last_line(point, code, outcome)}".rstrip())
     counts = [outcome_of(point, codes.get(point.directory)) for point in plan.points]
     summary = ", ".join(f"{counts.count(each)} {each}" for each in dict.fromkeys(counts))
     if set(counts) - {"finished"}:
@@ -55,7 +55,7 @@ def closing_table(plan: Plan, codes: Mapping[Path, int]) -> list[str]:
     return [*lines, "", f"sweep             {summary}", f"folder            {plan.folder}"]
 
 
-def _told(point: Planned, code: int | None, outcome: Outcome) -> str:
+def _last_line(point: Planned, code: int | None, outcome: Outcome) -> str:
     if outcome == "failed":
         shown = code if code is not None else point.status.exit_code if point.status else None
         return f"exit code {shown}: {last_words(point.directory) or point.directory}"

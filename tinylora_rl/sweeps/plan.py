@@ -1,4 +1,4 @@
-"""What a sweep is going to do, told before it starts: which points are left and what they cost."""
+"""Plans a sweep before it starts: the points that are left, and their cost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from tinylora_rl.planning.cost import Cost, estimate
 from tinylora_rl.runs.status import Status, is_active, read_status
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.sweeps.points import Point, point_name, quoted
 
 SAME_COST_KEYS = ("seed=", "actor_rollout_ref.actor.optim.lr=", "optim.lr=")
@@ -76,9 +75,9 @@ def make_plan(points: Iterable[Point], folder: Path, recipe: str | None) -> Plan
 
 
 def costs(
-    plan: Plan, compose: Callable[[Sequence[str]], DictConfig]
+    plan: Plan, compose: Callable[[Sequence[str]], Experiment]
 ) -> list[tuple[Planned, Cost | None]]:
-    """The cost of every point that is to do.
+    """Estimates the cost of every point that is to do.
 
     Points that differ in seed and learning rate alone cost the same: one of them is composed.
     """
@@ -97,7 +96,7 @@ def costs(
 
 
 def opening(plan: Plan, estimated: Sequence[tuple[Planned, Cost | None]]) -> list[str]:
-    """How many points there are, how many are left, and how long they are going to take."""
+    """Describes the plan: points, points left, and the time that they are going to take."""
     num_finished = sum(point.is_finished for point in plan.points)
     num_active = len(plan.points) - num_finished - len(plan.to_do)
     num_begun = sum(point.status is not None for point in plan.to_do)
@@ -119,7 +118,7 @@ def opening(plan: Plan, estimated: Sequence[tuple[Planned, Cost | None]]) -> lis
         hours[cost.unit] = hours.get(cost.unit, 0.0) + cost.hours * (1 - begun)
         assumptions[cost.assumption] += 1
     for unit, total in hours.items():
-        lines.append(f"estimate          about {_told(total, unit)}, assuming")
+        lines.append(f"estimate          about {_in_words(total, unit)}, assuming")
     for assumption, count in assumptions.most_common(MAX_ASSUMPTIONS):
         lines.append(f"                  {assumption} ({count} runs)")
     if len(assumptions) > MAX_ASSUMPTIONS:
@@ -132,7 +131,7 @@ def opening(plan: Plan, estimated: Sequence[tuple[Planned, Cost | None]]) -> lis
     return lines
 
 
-def _told(hours: float, unit: str) -> str:
+def _in_words(hours: float, unit: str) -> str:
     if hours < 1:
         return f"{hours * 60:.0f} {unit.replace('hours', 'minutes')}"
     return f"{hours:,.1f} {unit}" if hours < 10 else f"{hours:,.0f} {unit}"

@@ -1,6 +1,6 @@
 """`recipes/<study>/sweep.yaml`: the points of a study.
 
-The file maps a verb to blocks. A block maps keys of the command line to a value or a list of
+The file maps a command to blocks. A block maps keys of the command line to a value or a list of
 values; its points are the product of its keys, and a sweep is the union of its blocks. Keys that
 change together are one key with commas, and its values are lists:
 
@@ -57,33 +57,33 @@ def study_path(study: str) -> Path:
 
 
 def study_name(study: str) -> str:
-    """The name of a study for folders: of `recipes/x/sweep.yaml` and of `x` it is x."""
+    """Returns the name of a study for folders: of `recipes/x/sweep.yaml` and of `x` it is x."""
     path = study_path(study)
     return path.parent.name if path.stem == "sweep" else path.stem
 
 
-def load_study(study: str, verb: str) -> list[Block]:
-    """The blocks that `study` has for `verb`.
+def load_study(study: str, command: str) -> list[Block]:
+    """Reads the blocks that `study` has for `command`.
 
     Raises:
-        ConfigError: no such study, none for this verb, or not the format.
+        ConfigError: no such study, none for this command, or not the format.
     """
     path = study_path(study)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
-        raise ConfigError(f"sweep={study}: {path} is no YAML ({problem:.120}); mend it") from error
+        raise ConfigError(f"sweep={study}: {path} is no YAML ({problem:.120}); fix it") from error
     if not isinstance(content, dict):
         raise ConfigError(f"sweep={study}: {path} is no mapping; write `train:` and its blocks")
-    if verb not in content:
+    if command not in content:
         raise ConfigError(
-            f"sweep={study}: nothing to {verb}; start it as "
+            f"sweep={study}: nothing to {command}; start it as "
             + " or ".join(f"python -m tinylora_rl.{other}" for other in content)
         )
-    blocks = content[verb]
+    blocks = content[command]
     if not isinstance(blocks, list) or not blocks:
-        raise ConfigError(f"sweep={study}: {path} {verb}={blocks!r} is no list of blocks")
+        raise ConfigError(f"sweep={study}: {path} {command}={blocks!r} is no list of blocks")
     return [_block(study, number, block) for number, block in enumerate(blocks, start=1)]
 
 
@@ -113,7 +113,7 @@ def _axis(where: str, key: str, value: Any) -> Axis:
 
 
 def _text(where: str, key: str, value: Any) -> str:
-    """A YAML value as the command line has it."""
+    """Writes a YAML value as the command line has it."""
     if value is None:
         return "null"
     if isinstance(value, bool):

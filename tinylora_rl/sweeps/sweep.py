@@ -1,4 +1,4 @@
-"""A sweep from its command line to its exit code."""
+"""Runs a sweep, from its command line to its exit code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import read
 from tinylora_rl.sweeps.outcome import closing_table, exit_code
 from tinylora_rl.sweeps.plan import Plan, costs, make_plan, opening
 from tinylora_rl.sweeps.points import expand, recipe_of, run_dir_of
@@ -25,7 +27,7 @@ class SweepOver(SystemExit):
 def sweep(
     config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]
 ) -> int:
-    """Says what there is to do, launches what is not finished, says what became of it.
+    """Prints the plan, launches what is not finished, and prints the outcome.
 
     Args:
         config: as Hydra composed it for the sweep, `hydra` included.
@@ -39,7 +41,7 @@ def sweep(
         ConfigError: before a point was launched.
         KeyboardInterrupt: once the launcher has stopped what ran.
     """
-    blocks = load_study(config.sweep, config.verb) if config.sweep else []
+    blocks = load_study(config.sweep, config.command) if config.sweep else []
     given = [argument for argument in arguments if not argument.startswith("sweep=")]
     points = expand(blocks, given, loader)
     recipes = {recipe_of(point) for point in points}
@@ -47,12 +49,12 @@ def sweep(
     folder = _folder(config, recipe)
     plan = make_plan(points, folder, recipe)
 
-    def compose(overrides: Sequence[str]) -> DictConfig:
+    def compose(overrides: Sequence[str]) -> Experiment:
         try:
-            return loader.load_sweep_config(config, list(overrides))
+            return read(loader.load_sweep_config(config, list(overrides)))
         except (HydraException, OmegaConfBaseException) as error:
             problem = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{' '.join(overrides)}: {problem}; mend the sweep") from error
+            raise ConfigError(f"{' '.join(overrides)}: {problem}; fix the sweep") from error
 
     for line in opening(plan, costs(plan, compose)):
         print(line, flush=True)
@@ -67,7 +69,7 @@ def sweep(
 
 
 def _launch(launcher: Launcher, plan: Plan) -> dict[Path, int]:
-    """{directory: exit code} of the points that were run."""
+    """Returns {directory: exit code} of the points that were run."""
     points = [point.overrides for point in plan.to_do]
     returned = launcher.launch(points, initial_job_idx=0) if points else []
     # less than there are points, where the last of them ended the sweep
@@ -80,6 +82,6 @@ def _launch(launcher: Launcher, plan: Plan) -> dict[Path, int]:
 def _folder(config: DictConfig, recipe: str | None) -> Path:
     """`runs/sweeps/<study or recipe>`, and `_sft` where it is not trained by reinforcement."""
     name = study_name(config.sweep) if config.sweep else recipe or "custom"
-    if config.verb != "train":
-        name += f"_{config.verb}"
+    if config.command != "train":
+        name += f"_{config.command}"
     return Path(config.hydra.sweep.dir).expanduser().resolve() / name

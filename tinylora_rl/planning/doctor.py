@@ -1,8 +1,9 @@
-"""From a configuration to a plan, a table and an exit code. Nothing is started, nothing written."""
+"""Plans and checks a run: prints a plan and a table. Nothing is started, nothing written."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,19 +16,24 @@ from tinylora_rl.planning.training import examine_training
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 
 
-def doctor(config: DictConfig) -> int:
-    """The run that `config` (of `train`, `sft` or `evaluate`) describes is planned and checked.
+def doctor(config: DictConfig, overrides: Sequence[str] = ()) -> int:
+    """Plans and checks the run that `config` (of `train`, `sft` or `evaluate`) describes.
+
+    Args:
+        overrides: of the command line.
 
     Returns:
         0 nothing failed, 2 the configuration did, 3 the machine did.
     """
     nowhere = Path(os.devnull)
     exit_noise_to(nowhere)
-    examine = examine_training if "verb" in config else examine_evaluation
     probe = DeviceProbe()
     try:
         with library_noise_to(nowhere):
-            plan, findings = examine(config, probe)
+            if "command" in config:
+                plan, findings = examine_training(config, overrides, probe)
+            else:
+                plan, findings = examine_evaluation(config, probe)
     finally:
         probe.stop()
     if plan:

@@ -119,7 +119,7 @@ class BaseModel:
         except ValueError as error:
             raise ConfigError(f"{self.key}={self.id}: {error}") from error
 
-    def ask(self, messages: Iterable[Mapping[str, str]]) -> list[int]:
+    def ask(self, messages: Iterable[Mapping[str, object]]) -> list[int]:
         """Returns `messages` as token ids, as verl's rollout builds them: chat template included,
         the model's turn begun.
         """

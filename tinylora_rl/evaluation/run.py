@@ -144,7 +144,9 @@ def _write_results(evaluation: Evaluation, plan: EvaluationPlan, console: TextIO
         print(f"{label:<18}{run_dir / name}", file=console)
 
 
-def _shown_on_page(evaluation: Evaluation, plan: EvaluationPlan) -> Callable[[Mapping[str, Any]], bool]:
+def _shown_on_page(
+    evaluation: Evaluation, plan: EvaluationPlan
+) -> Callable[[Mapping[str, Any]], bool]:
     """Selects the first questions of each benchmark, as many as keep the page within its limit."""
     draws = len(plan.policies) * evaluation.measure.draws
     per_benchmark = max(1, evaluation.measure.page_responses // (draws * len(plan.benchmarks)))

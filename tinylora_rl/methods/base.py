@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tinylora_rl.base_model.dims import ModelDims
 
-VERL_MODEL_TYPE = "language_model"
+VERL_ENGINE = "language_model"
 """verl's own engine, under the name by which its `EngineRegistry` knows it."""
 
 
@@ -74,7 +74,7 @@ class Method(abc.ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    model_type: ClassVar[str] = VERL_MODEL_TYPE
+    model_type: ClassVar[str] = VERL_ENGINE
     sync_modes: ClassVar[tuple[str, ...]] = ("merged",)
     has_vector: ClassVar[bool] = False
     sync_rounds: ClassVar[bool] = False

@@ -48,7 +48,7 @@ def with_needs(finding: Finding, phases: Sequence[Phase], seen: str, instead: st
     if finding.subject != "GPUs" or finding.verdict is not Verdict.FAIL:
         return finding
     detail = (
-        f"{finding.detail} ({seen}). This run needs GPUs with {enough(phases)}; {instead} walks its "
-        "whole path without one, with a model of under 1 M parameters"
+        f"{finding.detail} ({seen}). This run needs GPUs with {enough(phases)}; {instead} walks "
+        "its whole path without one, with a model of under 1 M parameters"
     )
     return dataclasses.replace(finding, detail=detail)

@@ -22,7 +22,6 @@ not), `rollout` (vLLM's share of the GPU, the actor beside it).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from tinylora_rl.base_model.dims import ModelDims
 from tinylora_rl.methods import Size
@@ -241,8 +240,7 @@ def _activations(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[P
 
 def _compute_bytes(experiment: Experiment) -> int:
     """Of a number while the actor computes: verl's mixed precision, bf16 unless stated."""
-    precision = experiment.actor.get("mixed_precision") or {}
-    return dtype_bytes(precision.get("param_dtype", "bf16"))
+    return dtype_bytes(experiment.actor.compute_dtype or "bf16")
 
 
 def _vllm_share(

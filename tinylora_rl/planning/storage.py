@@ -7,14 +7,13 @@ their peak; those of GPU nodes are assumptions.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tinylora_rl.adapter.bank_cache import default_cache_dir
 from tinylora_rl.base_model.dims import ModelDims
-from tinylora_rl.planning.cost import planned_steps
 from tinylora_rl.methods import Size
-from tinylora_rl.planning.table import as_gib
+from tinylora_rl.planning.cost import planned_steps
 from tinylora_rl.planning.memory import dtype_bytes, sync_bytes, training_phases
+from tinylora_rl.planning.table import as_gib
 from tinylora_rl.settings.experiment import Experiment
 
 GIB = 1 << 30
@@ -84,7 +83,6 @@ def disk(
 ) -> dict[Path, tuple[float, str]]:
     """Returns {folder: (bytes, their purpose)} of `train` or `sft`."""
     steps = planned_steps(experiment)
-    is_rl = experiment.is_rl
     kept, sft = experiment.checkpoints, experiment.supervised
     often, keep = (kept.every, kept.keep) if sft is None else (sft.save_every, sft.max_checkpoints)
     count = -(-steps // often) if often and often > 0 else 1
@@ -120,7 +118,6 @@ def hub_cache() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
-
 
 
 def _in_words(parts: dict[str, float]) -> str:

@@ -134,9 +134,7 @@ def _not_made(what: str, because: str) -> Finding:
     return warned(what, f"not looked at; fix {because} first")
 
 
-def _room(
-    experiment: Experiment, dims: ModelDims, size: Size, *, has_model: bool
-) -> list[Finding]:
+def _room(experiment: Experiment, dims: ModelDims, size: Size, *, has_model: bool) -> list[Finding]:
     """Compares host memory, shared memory and disk with the plan."""
     found = [check_memory(*host_memory(experiment, dims, size))]
     if experiment.is_rl:

@@ -27,7 +27,7 @@ from tinylora_rl.settings.sections import (
 )
 from tinylora_rl.settings.sync import SyncConfig
 from tinylora_rl.settings.verl_sections import Actor, Duration, Hardware, Optim, RayStart, Rollout
-from tinylora_rl.tasks import Task, make_task
+from tinylora_rl.tasks import Task, make_task, task_names
 
 
 def read(config: DictConfig) -> Experiment:
@@ -101,7 +101,10 @@ def _plugins(config: DictConfig) -> tuple[str, ...]:
 
 def _task(config: DictConfig) -> Task:
     if config.data.get("name") is None:
-        return make_task(None, {}, split="train")
+        raise ConfigError(
+            "data.name=None: no data set is chosen; give a recipe (+recipe=arithmetic_cpu), or "
+            f"data= one of {', '.join(task_names('train'))}"
+        )
     return make_task(str(config.data.name), _plain(config, "data"), split="train")
 
 

@@ -27,6 +27,7 @@ def train(config: DictConfig) -> int:
     from verl.utils.device import get_device_name
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
+    from tinylora_rl.settings.in_workers import register_in_worker
     from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
     from tinylora_rl.supervised.trainer_config import trainer_config
 
@@ -36,6 +37,7 @@ def train(config: DictConfig) -> int:
         torch.distributed.init_process_group("cpu:gloo")
     else:
         initialize_global_process_group()
+    register_in_worker(config.actor_rollout_ref.model.lora)
     torch.manual_seed(config.data.seed)  # where LoRA starts; every rank draws the same
     trainer = TinyLoraSFTTrainer(config=trainer_config(config))
     trainer.fit()

@@ -158,8 +158,8 @@ def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int
         f"lr {optim.lr:g} decay {optim.weight_decay:g}, "
         f"TIS {duration.correction} <= {duration.correction_cap}",
         f"data              {experiment.task.name}, {num_train} training and {num_test} "
-        f"held-out rows, prompt <= {batch.max_prompt_tokens}, response <= {batch.max_response_tokens} "
-        "tokens",
+        f"held-out rows, prompt <= {batch.max_prompt_tokens}, response <= "
+        f"{batch.max_response_tokens} tokens",
         f"reward            {grading.control or grading.judge}, accuracy by {grading.judge}",
         f"sync              {rounded if method.has_vector else method.transfer}",
     ]

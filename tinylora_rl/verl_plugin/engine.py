@@ -37,7 +37,9 @@ from tinylora_rl.adapter import (
 )
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.base_model import checkpoint_folder, commit_of
+from tinylora_rl.methods.tinylora import TinyLora
 from tinylora_rl.runs.progress import ProgressFile
+from tinylora_rl.settings.in_workers import adapter_config, bank_cache_dir, sync_config
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.gradient_snr import MicroBatchNoise, moment_snr
 from tinylora_rl.verl_plugin.nan_guard import (
@@ -45,12 +47,6 @@ from tinylora_rl.verl_plugin.nan_guard import (
     check_gradient,
     check_loss,
     check_vector,
-)
-from tinylora_rl.verl_plugin.settings import (
-    MODEL_TYPE,
-    adapter_config,
-    bank_cache_dir,
-    sync_config,
 )
 from tinylora_rl.verl_plugin.sync import policy_message
 
@@ -74,7 +70,9 @@ class Sending:
     survival: Survival = dataclasses.field(default_factory=Survival)
 
 
-@EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp", "fsdp2"], device=["cuda", "cpu"])
+@EngineRegistry.register(
+    model_type=TinyLora.model_type, backend=["fsdp", "fsdp2"], device=["cuda", "cpu"]
+)
 class TinyLoraEngine(FSDPEngineWithLMHead):
     """One rank of the actor.
 
@@ -132,7 +130,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         try:
             module = super()._build_module()
         finally:
-            self.model_config.model_type = MODEL_TYPE
+            self.model_config.model_type = TinyLora.model_type
         self.adapter = self._build_adapter(module)
         return module
 

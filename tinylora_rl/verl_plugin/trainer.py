@@ -53,16 +53,12 @@ from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from tinylora_rl.runs.progress import ProgressFile
+from tinylora_rl.settings.in_workers import SEPARATE_TRAINER_MODE, TRAINER_MODE, sync_config
+from tinylora_rl.settings.sync import SYNC_MODES
 from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
 from tinylora_rl.verl_plugin.nan_guard import check_norm, check_rewards
 from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
 from tinylora_rl.verl_plugin.rollout_timeout import bounded
-from tinylora_rl.verl_plugin.settings import (
-    SEPARATE_TRAINER_MODE,
-    SYNC_MODES,
-    TRAINER_MODE,
-    sync_config,
-)
 from tinylora_rl.verl_plugin.step_commit import StepCommitTrainer
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, canary_metrics

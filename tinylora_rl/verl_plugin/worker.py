@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
+from verl.workers.config import TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 from tinylora_rl.runs.progress import ProgressFile
+from tinylora_rl.settings.in_workers import register_in_worker
 from tinylora_rl.verl_plugin.cpu.patches import register_verl_engine
 from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 from tinylora_rl.verl_plugin.sync import rollout as _rollout  # noqa: F401  # registers
@@ -22,12 +23,13 @@ register_verl_engine()
 
 
 class TinyLoraTrainingWorker(TrainingWorker):
-    """verl's training worker, which also finds its process group on a CPU."""
+    """verl's training worker, which also knows the user's plugins, and its group on a CPU."""
 
     # Upstream creates one in every process of the actor, and joins its process group here.
     # It asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is the CPU
     # itself (verl 0.9.1); a group that exists already is left alone, so we join it first.
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: TrainingWorkerConfig) -> None:
+        register_in_worker(config.model_config.lora)
         if get_device_name() == "cpu" and not dist.is_initialized():
             dist.init_process_group(
                 backend="cpu:gloo",
@@ -35,7 +37,7 @@ class TinyLoraTrainingWorker(TrainingWorker):
                 world_size=int(os.environ["WORLD_SIZE"]),
                 init_method=os.environ.get("DIST_INIT_METHOD"),
             )
-        super().__init__(*args, **kwargs)
+        super().__init__(config)
 
 
 class TinyLoraWorker(DetachActorWorker):

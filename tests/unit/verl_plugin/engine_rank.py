@@ -21,17 +21,17 @@ from tensordict import TensorDict
 
 def build_engine(spec: dict):
     import verl  # noqa: F401  # loads the plugin
-    from tinylora_rl.verl_plugin.settings import MODEL_TYPE
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
+    from tinylora_rl.methods.tinylora import TinyLora
     from tinylora_rl.verl_plugin.engine import TinyLoraEngine
 
     dtype = spec.get("dtype", "fp32")
     adapter = {"adapter": spec["adapter"], "sync": {"dtype": "float32"}}
     model_config = HFModelConfig(
         path=spec["model"],
-        model_type=MODEL_TYPE,
+        model_type=TinyLora.model_type,
         lora={"rank": 2, "merge": True, "tinylora": adapter},
         override_config={"attn_implementation": "sdpa"},
         use_remove_padding=False,

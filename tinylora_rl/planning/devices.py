@@ -193,7 +193,8 @@ def _cards(gpus: list[Gpu]) -> list[Finding]:
                     "GPU",
                     MachineError(
                         f"{detail}: compute capability "
-                        f"{'.'.join(map(str, alike[0].capability))} has no bf16; use Ampere (8.0) or newer"
+                        f"{'.'.join(map(str, alike[0].capability))} has no bf16; use Ampere "
+                        "(8.0) or newer"
                     ),
                 )
             )

@@ -1,0 +1,185 @@
+"""README and docs: links, paths and commands exist; the file of each how-to page works."""
+
+import argparse
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.recipes.composing import composed
+from tinylora_rl.settings.resolvers import config_dir
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*FRONT, *sorted(DOCS.rglob("*.md"))]
+FOLDERS = ("docker", "recipes", "requirements", "scripts")
+READMES = [page for folder in FOLDERS for page in sorted(ROOT.glob(f"{folder}/**/README.md"))]
+WITH_COMMANDS = [*PAGES, *READMES]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HYDRA = ("train", "sft", "evaluate", "doctor")
+TOP = "tests|scripts|configs|recipes|docs|docker|requirements|tinylora_rl"
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_one_screen():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) < 1500
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lines_and_sentences_are_short(page):
+    lines = prose(page).splitlines()
+    flowing = [line for line in lines if not line.startswith(("|", "![", "#"))]
+    assert not [line for line in flowing if len(line) > 100]
+    paragraphs = re.split(r"\n\s*\n|\n(?=- |\d\. )|\|", "\n".join(flowing))
+    sentences = [
+        sentence
+        for paragraph in paragraphs
+        for sentence in re.split(r"(?<=[.:;?!])[\"')`*]*\s+", " ".join(paragraph.split()))
+    ]
+    assert not [sentence for sentence in sentences if len(sentence.split()) > 30]
+
+
+# -- links and paths -------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor and found.name != "security.md":  # that page is SECURITY.md, included
+            assert anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_files_exist(page):
+    text = prose(page)
+    for path in re.findall(rf"`((?:{TOP})/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`(\w+/[\w/]+\.py)`", text):
+        assert (ROOT / path).exists() or (ROOT / "tinylora_rl" / path).exists(), path
+    tests = {file.name for file in ROOT.glob("tests/**/*.py")}
+    assert set(re.findall(r"`(test_\w+\.py)`", text)) <= tests
+
+
+def test_every_page_is_in_the_site():
+    def files(node: object) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        for child in node.values() if isinstance(node, dict) else node:
+            if child is not node and not isinstance(node, str):
+                yield from files(child)
+
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    named = sorted(files(site["nav"]))
+    assert named == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def commands() -> list[tuple[str, str]]:
+    """(module, arguments) of every `python -m tinylora_rl...` line, each once."""
+    found = {}
+    for page in WITH_COMMANDS:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                match = re.search(r"python -m tinylora_rl\.(\w+)(.*)", line)
+                if match:
+                    words = shlex.split(match[2], comments=True)
+                    found[match[1], shlex.join(words)] = None
+    return list(found)
+
+
+COMMANDS = commands()
+
+
+def of_one_point(words: list[str]) -> list[str]:
+    """The overrides of a sweep's first point; the sweeper's own options are looked up."""
+    overrides = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.startswith("hydra/"):
+            assert (config_dir() / key / f"{value}.yaml").exists() or value == "submitit_slurm"
+        elif key == "sweep":
+            sweep = ROOT / value
+            assert sweep.exists() or (ROOT / "recipes" / value / "sweep.yaml").exists()
+        else:
+            overrides.append(f"{key}={value}" if value[:1] in "[{" else word.split(",")[0])
+    return overrides
+
+
+@pytest.mark.parametrize(
+    "arguments", [words for module, words in COMMANDS if module in ("train", "doctor")]
+)
+def test_a_training_command_composes(arguments):
+    words = shlex.split(arguments)
+    flags = [word for word in words if word.startswith("-")]
+    assert set(flags) <= {"-m", "--cfg"}
+    words = [word for word in words if word not in (*flags, "job")]
+    composed(*of_one_point(words))
+
+
+@pytest.mark.parametrize("verb", ["sft", "evaluate"])
+def test_supervised_and_evaluation_commands_compose(verb):
+    lines = [words for module, words in COMMANDS if module == verb]
+    assert lines
+    for arguments in lines:
+        words = [word for word in shlex.split(arguments) if word != "-m"]
+        composed(*of_one_point(words), verb=verb)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"), [command for command in COMMANDS if command[0] not in HYDRA]
+)
+def test_a_command_with_options_parses(module, arguments, monkeypatch):
+    def refuse(self: argparse.ArgumentParser, message: str) -> None:
+        raise AssertionError(message)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "error", refuse)
+    importlib.import_module(f"tinylora_rl.{module}")._parser().parse_args(shlex.split(arguments))
+
+
+def test_every_command_is_shown():
+    assert {module for module, _ in COMMANDS} >= {
+        *HYDRA,
+        *("report", "serve", "adapters"),
+    }
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_make_and_scripts_exist(page):
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for block in blocks(page, "bash"):
+        assert set(re.findall(r"^make (\w[\w-]*)", block, flags=re.MULTILINE)) <= targets
+        for script in re.findall(r"(?:^|[\s(])(scripts/[\w./-]+)", block):
+            assert (ROOT / script).exists(), script

@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.recipes.composing import composed
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.evaluation import read_evaluation
+from tinylora_rl.settings.read import read
 from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.sweeps.points import expand
+from tinylora_rl.sweeps.study import load_study
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -19,7 +23,7 @@ FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 PAGES = [*FRONT, *sorted(DOCS.rglob("*.md"))]
 FOLDERS = ("docker", "recipes", "requirements", "scripts")
 READMES = [page for folder in FOLDERS for page in sorted(ROOT.glob(f"{folder}/**/README.md"))]
-WITH_COMMANDS = [*PAGES, *READMES]
+WITH_COMMANDS = [*PAGES, *(page for page in READMES if ROOT / "recipes" not in page.parents)]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HYDRA = ("train", "sft", "evaluate", "doctor")
 TOP = "tests|scripts|configs|recipes|docs|docker|requirements|tinylora_rl"
@@ -68,7 +72,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=name_of)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if "://" in target:
@@ -123,39 +127,28 @@ def commands() -> list[tuple[str, str]]:
 COMMANDS = commands()
 
 
-def of_one_point(words: list[str]) -> list[str]:
-    """The overrides of a sweep's first point; the sweeper's own options are looked up."""
+def overrides_of(words: list[str]) -> list[str]:
+    """Overrides of a command line; with `-m`, of the sweep's first point."""
     overrides = []
     for word in words:
         key, _, value = word.partition("=")
         if key.startswith("hydra/"):
             assert (config_dir() / key / f"{value}.yaml").exists() or value == "submitit_slurm"
         elif key == "sweep":
-            sweep = ROOT / value
-            assert sweep.exists() or (ROOT / "recipes" / value / "sweep.yaml").exists()
-        else:
-            overrides.append(f"{key}={value}" if value[:1] in "[{" else word.split(",")[0])
+            overrides += expand(load_study(value, "train"))[0]
+        elif word not in ("-m", "--cfg", "job"):
+            is_list = value.startswith("[")
+            overrides.append(word if is_list or "-m" not in words else word.split(",")[0])
     return overrides
 
 
 @pytest.mark.parametrize(
-    "arguments", [words for module, words in COMMANDS if module in ("train", "doctor")]
+    ("module", "arguments"), [command for command in COMMANDS if command[0] in HYDRA]
 )
-def test_a_training_command_composes(arguments):
+def test_a_command_with_overrides_is_accepted(module, arguments):
     words = shlex.split(arguments)
-    flags = [word for word in words if word.startswith("-")]
-    assert set(flags) <= {"-m", "--cfg"}
-    words = [word for word in words if word not in (*flags, "job")]
-    composed(*of_one_point(words))
-
-
-@pytest.mark.parametrize("verb", ["sft", "evaluate"])
-def test_supervised_and_evaluation_commands_compose(verb):
-    lines = [words for module, words in COMMANDS if module == verb]
-    assert lines
-    for arguments in lines:
-        words = [word for word in shlex.split(arguments) if word != "-m"]
-        composed(*of_one_point(words), verb=verb)
+    config = compose({"doctor": "train"}.get(module, module), overrides_of(words))
+    (read_evaluation if module == "evaluate" else read)(config)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.artifact.card import is_hub_id
+from tinylora_rl.artifact.model_card import is_hub_id
 from tinylora_rl.artifact.manifest import read_numbers
 from tinylora_rl.artifact.summary import render_table, summarise
 from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT

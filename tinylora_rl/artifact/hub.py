@@ -5,54 +5,55 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tinylora_rl.artifact.card import CARD, render_card
-from tinylora_rl.artifact.manifest import MANIFEST, read_numbers, render_manifest
-from tinylora_rl.artifact.payload import PAYLOAD, encode
+from tinylora_rl.artifact.model_card import CARD, render_card
+from tinylora_rl.artifact.stored import StoredAdapter, opened
 
 
 def stage(
-    directory: str | Path, out: str | Path, *, repo_id: str, base_model: str | None = None
+    adapter: StoredAdapter | str | Path,
+    out: str | Path,
+    *,
+    repo_id: str,
+    base_model: str | None = None,
 ) -> list[Path]:
-    """`out`, an empty folder, holds what would be published of the adapter in `directory`.
+    """Writes to `out`, an empty folder, the files that are published of `adapter`.
 
-    The files are written anew from what was verified, so that neither a link nor a stray file in
-    `directory` is published.
+    They are written anew from what was verified, so that neither a link nor a stray file beside
+    the adapter is published.
 
     Raises:
-        ValueError: the adapter is incomplete or damaged.
+        ArtifactError: the adapter is incomplete or damaged.
     """
-    manifest, numbers = read_numbers(directory)
-    out = Path(out)
-    fields = {key: value for key, value in manifest.items() if key != "digest"}
-    payload = encode(numbers, manifest["payload_dtype"], manifest["payload_shape"])
-    card = render_card(manifest, numbers, repo_id=repo_id, base_model=base_model)
-    (out / MANIFEST).write_bytes(render_manifest(fields))
-    (out / PAYLOAD).write_bytes(payload)
-    (out / CARD).write_text(card, encoding="utf-8")
-    return [out / MANIFEST, out / PAYLOAD, out / CARD]
+    stored = opened(adapter)
+    card = render_card(stored.manifest, stored.numbers, repo_id=repo_id, base_model=base_model)
+    paths = []
+    for name, content in {**stored.files(), CARD: card.encode()}.items():
+        paths.append(Path(out) / name)
+        paths[-1].write_bytes(content)
+    return paths
 
 
 def push(
-    directory: str | Path,
+    adapter: StoredAdapter | str | Path,
     repo_id: str,
     *,
     private: bool = False,
     base_model: str | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """The adapter in `directory` lies in the repository `repo_id`; returns the commit's address.
+    """Uploads `adapter` to the repository `repo_id`; returns the commit's address.
 
     Credentials are huggingface_hub's own. The provenance is published as it stands in the manifest.
 
     Raises:
-        ValueError: the adapter is incomplete or damaged; nothing was sent then.
+        ArtifactError: the adapter is incomplete or damaged; nothing was sent then.
         OSError: the Hub cannot be reached, or refuses.
     """
     import httpx  # what huggingface_hub 1.x speaks HTTP with
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as folder:
-        stage(directory, folder, repo_id=repo_id, base_model=base_model)
+        stage(adapter, folder, repo_id=repo_id, base_model=base_model)
         api = HfApi(endpoint=endpoint)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)

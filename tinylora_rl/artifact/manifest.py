@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.artifact.bounded import read_bounded
+from tinylora_rl.artifact.safe_read import read_bounded
+from tinylora_rl.artifact.errors import ArtifactError
 from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, decode, num_bytes
 from tinylora_rl.artifact.provenance import Provenance
 
@@ -39,17 +40,6 @@ def render_manifest(fields: Mapping[str, Any]) -> bytes:
     return text
 
 
-def restated(manifest: Mapping[str, Any], provenance: Mapping[str, Any]) -> bytes:
-    """The file of `manifest`, with these fields of its provenance replaced.
-
-    Raises:
-        ValueError: see `Provenance` and `render_manifest`.
-    """
-    changed = Provenance.from_mapping({**manifest["provenance"], **provenance})
-    fields = {key: value for key, value in manifest.items() if key != "digest"}
-    return render_manifest({**fields, "provenance": changed.to_dict()})
-
-
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """sha256 over every field but `digest`, as canonical JSON."""
     fields = {key: value for key, value in manifest.items() if key != "digest"}
@@ -61,22 +51,22 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of the adapter in `directory`, verified in itself. Reads no payload.
 
     Raises:
-        ValueError: there is no complete adapter of a format this version reads, or the manifest is
+        ArtifactError: there is no complete adapter of a format this version reads, or the manifest is
             not what was written.
     """
     directory = Path(directory)
     path = directory / MANIFEST
     if not path.exists():
-        raise ValueError(f"{directory}: no {MANIFEST}, so no complete adapter is here")
+        raise ArtifactError(f"{directory}: no {MANIFEST}, so no complete adapter is here")
     text = read_bounded(path, MANIFEST_LIMIT_BYTES)
     try:
         manifest = json.loads(text.decode("ascii"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is not the JSON that was written; take another copy") from error
+        raise ArtifactError(f"{path}: is not the JSON that was written; take another copy") from error
     if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: is not a JSON object; take another copy")
+        raise ArtifactError(f"{path}: is not a JSON object; take another copy")
     if manifest.get("format") != FORMAT:
-        raise ValueError(
+        raise ArtifactError(
             f"{directory}: format={manifest.get('format')!r}: this version reads {FORMAT}"
         )
     _check_digest(path, text, manifest)
@@ -88,20 +78,20 @@ def read_numbers(directory: str | Path) -> tuple[dict[str, Any], bytes]:
     """The manifest, and v's bytes in the manifest's `payload_dtype`, both verified.
 
     Raises:
-        ValueError: see `read_manifest`; or the payload is missing, damaged or not v alone.
+        ArtifactError: see `read_manifest`; or the payload is missing, damaged or not v alone.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
     path = directory / PAYLOAD
     file = read_bounded(path, manifest["payload_bytes"] + 1024)  # v's header takes about 80
     if hashlib.sha256(file).hexdigest() != manifest["payload_sha256"]:
-        raise ValueError(
+        raise ArtifactError(
             f"{path}: payload_sha256 differs from the one in {MANIFEST}; take another copy"
         )
     try:
         return manifest, decode(file, manifest["payload_dtype"], manifest["payload_shape"])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; refused") from None
+        raise ArtifactError(f"{path}: {error}; refused") from None
 
 
 def _render(manifest: Mapping[str, Any]) -> bytes:
@@ -113,11 +103,11 @@ def _check_digest(path: Path, text: bytes, manifest: dict[str, Any]) -> None:
         is_verbatim = _render(manifest) == text
         digest = manifest_digest(manifest)
     except (ValueError, RecursionError) as error:  # NaN, or nested beyond reason
-        raise ValueError(f"{path}: {error}; take another copy") from None
+        raise ArtifactError(f"{path}: {error}; take another copy") from None
     if manifest.get("digest") != digest:
-        raise ValueError(f"{path}: digest differs: a field was changed; take another copy")
+        raise ArtifactError(f"{path}: digest differs: a field was changed; take another copy")
     if not is_verbatim:
-        raise ValueError(f"{path}: digest holds, but not every byte is as written; take another")
+        raise ArtifactError(f"{path}: digest holds, but not every byte is as written; take another")
 
 
 def _is_count(value: object) -> bool:
@@ -165,20 +155,20 @@ def _check_fields(path: Path, manifest: dict[str, Any]) -> None:
     """A digest proves that nothing changed since it was written, not that a friend wrote it."""
     if manifest.keys() != _FIELDS.keys():
         odd = sorted(manifest.keys() ^ _FIELDS.keys())[0]
-        raise ValueError(f"{path}: {odd!a:.80}: a format {FORMAT} manifest has it or has it not")
+        raise ArtifactError(f"{path}: {odd!a:.80}: a format {FORMAT} manifest has it or has it not")
     for key, is_valid in _FIELDS.items():
         if not is_valid(manifest[key]):
-            raise ValueError(f"{path}: {key}={manifest[key]!a:.80}: not a value of this field")
+            raise ArtifactError(f"{path}: {key}={manifest[key]!a:.80}: not a value of this field")
     num_parameters = math.prod(manifest["payload_shape"])
     stated = (manifest["num_parameters"], manifest["payload_bytes"])
     if stated != (num_parameters, num_bytes(manifest["payload_dtype"], manifest["payload_shape"])):
-        raise ValueError(f"{path}: payload_shape does not fit num_parameters and payload_bytes")
+        raise ArtifactError(f"{path}: payload_shape does not fit num_parameters and payload_bytes")
     if manifest["payload_bytes"] > PAYLOAD_LIMIT_BYTES:
-        raise ValueError(
+        raise ArtifactError(
             f"{path}: payload_bytes={manifest['payload_bytes']}: at most {PAYLOAD_LIMIT_BYTES} "
             "are read"
         )
     try:
         Provenance.from_mapping(manifest["provenance"])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ArtifactError(f"{path}: {error}") from None

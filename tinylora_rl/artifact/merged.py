@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 
 from tinylora_rl.adapter import Survival
 from tinylora_rl.adapter.merge import Rounding
-from tinylora_rl.artifact.base import open_base
-from tinylora_rl.artifact.directory import adapted
-from tinylora_rl.artifact.manifest import read_manifest
+from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
+from tinylora_rl.base_model.loading import load_model
 
 LINEAGE = "tinylora_merge.json"
 TOKENIZER_FILES = (
@@ -32,7 +31,7 @@ TOKENIZER_FILES = (
 
 
 def export_merged(
-    directory: str | Path,
+    adapter: StoredAdapter | str | Path,
     out: str | Path,
     *,
     model: PreTrainedModel | str | Path,
@@ -41,14 +40,14 @@ def export_merged(
     seed: int | str = 0,
     tokenizer_dir: str | Path | None = None,
 ) -> Survival:
-    """`out` holds the merged model; returns how much of the update its dtype kept.
+    """Writes the base merged with `adapter` to `out`; returns how much of the update survived.
 
     Every merged weight is summed in fp32 and rounded once. Beside the model lies
     `tinylora_merge.json`: the adapter's digest, the rounding and the share that survived. In memory
     there are the base and a second model of `dtype`.
 
     Args:
-        model: the base model, the same afterwards; or its folder or id on the Hub, see `open_base`.
+        model: the base model, the same afterwards; or its folder or id on the Hub.
         dtype: of all floating weights of the merged model; None keeps each weight's own. In
             bfloat16 an update of |v| below 1e-2 is lost in part, below 1e-3 nearly all of it.
         rounding: of the adapted weights. "stochastic" keeps small updates on average.
@@ -57,15 +56,15 @@ def export_merged(
 
     Raises:
         ValueError: `out` exists, `tokenizer_dir` holds no tokenizer, stochastic rounding to a dtype
-            it is not defined for; or see `load`.
+            it is not defined for; or see `StoredAdapter.update`.
     """
     tokenizer_files = _tokenizer_files(tokenizer_dir)
-    manifest = read_manifest(directory)
+    stored = opened(adapter)
     if isinstance(model, str | Path):
-        model = open_base(model, directory)
+        model = load_model(model, dtype=stored.base_dtype)
     survival = Survival()
-    with adapted(directory, model) as adapter:
-        merged = adapter.merge(
+    with stored.adapted(model) as injected:
+        merged = injected.merge(
             model.state_dict().items(),
             dtype=dtype,
             rounding=rounding,
@@ -81,9 +80,9 @@ def export_merged(
         for path in tokenizer_files:
             shutil.copyfile(path, fresh / path.name)  # follows the links of the Hub's cache
         lineage = {
-            "adapter_digest": manifest["digest"],
-            "base_digest": manifest["identity"]["base_digest"],
-            "provenance": manifest["provenance"],
+            "adapter_digest": stored.digest,
+            "base_digest": stored.identity.base_digest,
+            "provenance": stored.provenance.to_dict(),
             "rounding": rounding,
             "seed": seed,
             "survival": None if math.isnan(survival.share) else survival.share,  # v = 0

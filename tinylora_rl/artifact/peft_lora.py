@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tinylora_rl.adapter import Weights
-from tinylora_rl.artifact.base import as_source
-from tinylora_rl.artifact.directory import load_update
-from tinylora_rl.artifact.manifest import read_manifest
+from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
+from tinylora_rl.base_model.loading import open_weights
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -24,7 +23,7 @@ FACTOR_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def export_peft_lora(
-    directory: str | Path,
+    adapter: StoredAdapter | str | Path,
     out: str | Path,
     *,
     model: nn.Module | Weights | str | Path,
@@ -33,7 +32,7 @@ def export_peft_lora(
     base_model: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Path:
-    """`out` holds the adapter in `directory` as a PEFT LoRA of scaling 1.
+    """Writes `adapter`, or the one in that directory, to `out` as a PEFT LoRA of scaling 1.
 
     vLLM serves it with `--enable-lora`, whose `max_lora_rank` must be at least the rank; it takes
     a smaller one as it is, so no padding is needed there.
@@ -47,12 +46,13 @@ def export_peft_lora(
         cache_dir: of banks; see `load_or_build`.
 
     Raises:
-        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see `load_update`.
+        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see `StoredAdapter.update`.
     """
     if dtype not in FACTOR_DTYPES:
         raise ValueError(f"dtype={dtype}: choose from float32, bfloat16")
-    manifest = read_manifest(directory)
-    update = load_update(directory, as_source(model), cache_dir=cache_dir)
+    stored = opened(adapter)
+    source = open_weights(model) if isinstance(model, str | Path) else model
+    update = stored.update(source, cache_dir=cache_dir)
     r = update.config.r
     rank = r if rank is None else rank
     if rank < r:
@@ -63,7 +63,7 @@ def export_peft_lora(
         tensors[f"{prefix}.lora_A.weight"] = _padded(A_RI, dim=0, size=rank).to(dtype).cpu()
         tensors[f"{prefix}.lora_B.weight"] = _padded(B_OR, dim=1, size=rank).to(dtype).cpu()
     config = {
-        **peft_base(manifest, base_model),
+        **peft_base(stored, base_model),
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": rank,  # scaling is lora_alpha / r
@@ -77,12 +77,12 @@ def export_peft_lora(
     return Path(out)
 
 
-def peft_base(manifest: dict[str, Any], base_model: str | None) -> dict[str, Any]:
-    """What every PEFT configuration states, whatever the method."""
-    provenance = manifest["provenance"]
+def peft_base(stored: StoredAdapter, base_model: str | None) -> dict[str, Any]:
+    """Returns the fields of every PEFT configuration, whatever the method."""
+    provenance = stored.provenance
     return {
-        "base_model_name_or_path": base_model or provenance.get("base_model"),
-        "revision": provenance.get("base_revision"),
+        "base_model_name_or_path": base_model or provenance.base_model,
+        "revision": provenance.base_revision,
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
         "bias": "none",

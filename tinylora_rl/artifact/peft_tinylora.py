@@ -21,12 +21,13 @@ from torch import nn
 
 from tinylora_rl.adapter import Adapter, TinyLoraConfig, inject
 from tinylora_rl.adapter.config import TARGET_MODULES
-from tinylora_rl.artifact.base import as_model
-from tinylora_rl.artifact.bounded import read_bounded
-from tinylora_rl.artifact.directory import adapted
-from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES, read_manifest
+from tinylora_rl.artifact.errors import ArtifactError
+from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
 from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
+from tinylora_rl.artifact.safe_read import read_bounded
+from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
+from tinylora_rl.base_model.loading import load_model
 
 WEIGHTS_LIMIT_BYTES = 1 << 30  # the factors of a 70B model at r=2 are 90 MB
 TOLERANCE = 1e-3  # |dW - dW of PEFT| / |dW of PEFT|: singular vectors are reproducible to 1e-5
@@ -35,50 +36,52 @@ _V = "base_model.tinylora_v."
 
 
 def export_peft_tinylora(
-    directory: str | Path,
+    adapter: StoredAdapter | str | Path,
     out: str | Path,
     *,
     model: nn.Module | str | Path,
     untie: bool = False,
     base_model: str | None = None,
 ) -> Path:
-    """`out` holds the adapter in `directory` as a PEFT TinyLoRA, P and factors included.
+    """Writes `adapter` to `out` as a PEFT TinyLoRA, P and factors included.
 
     Args:
-        model: the base model, the same afterwards; or its folder or id on the Hub, see `open_base`.
+        model: the base model, the same afterwards; or its folder or id on the Hub.
         untie: write one v per module. The same function, but training on from it trains them apart.
         base_model: what to call the base model; None takes the manifest's name.
 
     Raises:
         ValueError: PEFT cannot tie the modules this way and `untie` is off; `out` exists; or see
-            `load`.
+            `StoredAdapter.update`.
     """
-    manifest = read_manifest(directory)
-    base = as_model(model, directory)
-    with adapted(directory, base) as adapter:
-        order = _peft_order(base, {target.name for target in adapter.targets})
-        groups = {name: at for at, name in enumerate(order)} if untie else adapter.groups
+    stored = opened(adapter)
+    base = model
+    if not isinstance(base, nn.Module):
+        base = load_model(base, dtype=stored.base_dtype)
+    with stored.adapted(base) as injected:
+        order = _peft_order(base, {target.name for target in injected.targets})
+        groups = {name: at for at, name in enumerate(order)} if untie else injected.groups
         num_groups = len(set(groups.values()))
-        _check_tying(order, groups, adapter.config)
+        _check_tying(order, groups, injected.config)
         tensors = {}
         for name in order:
-            factors = adapter.bank[name]
+            factors = injected.bank[name]
             tensors[f"{_PREFIX}{name}.tinylora_A"] = factors.right_RI
             tensors[f"{_PREFIX}{name}.tinylora_B"] = factors.left_OR
             tensors[f"{_PREFIX}{name}.tinylora_P"] = factors.P_URR
-            tensors[f"{_V}{groups[name]}"] = adapter.acting_v[adapter.groups[name]]
+            tensors[f"{_V}{groups[name]}"] = injected.acting_v[injected.groups[name]]
         tensors = {key: tensor.cpu().contiguous().clone() for key, tensor in tensors.items()}
         config = {
-            **peft_base(manifest, base_model),
+            **peft_base(stored, base_model),
             "peft_type": "TINYLORA",
-            "r": adapter.config.r,
-            "u": adapter.config.u,
+            "r": injected.config.r,
+            "u": injected.config.u,
             "weight_tying": 1 - num_groups / len(order),
             "save_projection": True,
-            "projection_seed": adapter.config.seed,  # required by PEFT; P is read from the file
+            "projection_seed": injected.config.seed,  # required by PEFT; P is read from the file
             "tinylora_dropout": 0.0,
             "init_weights": True,
-            "target_modules": list(adapter.config.target_modules),
+            "target_modules": list(injected.config.target_modules),
         }
     with new_directory(Path(out)) as fresh:
         save_file(tensors, str(fresh / PEFT_WEIGHTS), metadata={"format": "pt"})
@@ -90,7 +93,7 @@ def export_peft_tinylora(
 def import_peft_tinylora(
     directory: str | Path, model: nn.Module, config: TinyLoraConfig | None = None
 ) -> Adapter:
-    """`model` carries an adapter of ours that makes the same update as the PEFT one in `directory`.
+    """Wraps `model` with an adapter of ours that makes the same update as the PEFT one.
 
     Args:
         config: what the adapter should be. None takes the one that can hold any update of rank r:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tinylora_rl.artifact.manifest import MANIFEST
@@ -13,8 +13,8 @@ SHOWN_VALUES = 16
 SHOWN_CHARACTERS = 200
 
 
-def summarise(manifest: dict[str, Any], numbers: bytes) -> list[tuple[str, str]]:
-    """(what, value) of a verified adapter, printable whatever a stranger put into it."""
+def summarise(manifest: Mapping[str, Any], numbers: bytes) -> list[tuple[str, str]]:
+    """Returns (label, value) pairs of a verified adapter; all printable, whoever wrote it."""
     config = manifest["config"]
     provenance = manifest["provenance"]
     v = values(numbers, manifest["payload_dtype"])
@@ -46,13 +46,13 @@ def summarise(manifest: dict[str, Any], numbers: bytes) -> list[tuple[str, str]]
 
 
 def render_table(rows: Sequence[tuple[str, str]]) -> str:
-    """One line per row, the values aligned."""
+    """Returns one line per row, the values aligned."""
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
 def printable(value: object) -> str:
-    """One short line of `value` without control characters: no stranger moves the cursor."""
+    """Returns one short line of `value` without control characters, which could move the cursor."""
     text = "".join(_visible(str(value)))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from tinylora_rl.artifact import MANIFEST
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-NAME_RULE = "letters, digits, '.', '_' and '-', at most 100, a letter or digit first"
-
-
-def adapter_dir(folder: Path) -> Path:
-    """`folder`, or the newest adapter in it where it is a run directory."""
-    inside = folder / "adapter"
-    return inside if not (folder / MANIFEST).exists() and inside.is_dir() else folder
+from tinylora_rl.artifact import NAME, NAME_RULE, adapter_dir
+from tinylora_rl.artifact.naming import default_name
 
 
 def named_adapters(given: Iterable[str], reserved: Collection[str]) -> dict[str, Path]:
@@ -37,7 +28,7 @@ def named_adapters(given: Iterable[str], reserved: Collection[str]) -> dict[str,
                 "from the Hub first: hf download OWNER/NAME --local-dir DIR)"
             )
         directory = adapter_dir(folder)
-        name = name or (directory.parent if directory.name == "adapter" else directory).name
+        name = name or default_name(directory)
         check_name(name, reserved)
         if name in named:
             raise ValueError(

@@ -1,12 +1,13 @@
-"""The model card of a published adapter: what it is, how to load it, what was measured. No torch.
+"""The model card of a published adapter: identity, how to load it, measurements. No torch.
 
-What comes from the manifest may be a stranger's: it is quoted for YAML, escaped for Markdown.
+The manifest may be a stranger's: its values are quoted for YAML and escaped for Markdown.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tinylora_rl.artifact.manifest import MANIFEST
@@ -32,12 +33,12 @@ writes a LoRA of rank {r} that makes the same update; `--to merged` writes a who
 
 
 def render_card(
-    manifest: dict[str, Any], numbers: bytes, *, repo_id: str, base_model: str | None = None
+    manifest: Mapping[str, Any], numbers: bytes, *, repo_id: str, base_model: str | None = None
 ) -> str:
-    """The README.md of the verified adapter, with the Hub's front matter.
+    """Returns the README.md of the verified adapter, with the Hub's front matter.
 
     Args:
-        repo_id: where it will lie.
+        repo_id: its repository, owner/name.
         base_model: the base model's id on the Hub; None takes the manifest's, if it is one.
     """
     provenance = manifest["provenance"]
@@ -73,7 +74,7 @@ def render_card(
 
 
 def is_hub_id(name: str | None) -> bool:
-    """Whether `name` reads as owner/name on the Hub rather than as a folder."""
+    """Returns True for owner/name on the Hub, False for what reads as a folder."""
     return name is not None and _HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
@@ -103,7 +104,7 @@ def _text(value: object) -> str:
 
 
 def _code(value: object) -> str:
-    """Inline code, also in a table: there a bar must be escaped, and a back-tick cannot be."""
+    """Returns inline code, also for a table: there a bar must be escaped; a back-tick cannot be."""
     return f"`{printable(value).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 

@@ -1,4 +1,4 @@
-"""Reading what a stranger wrote: regular files of a bounded size, once, into memory."""
+"""Reads files of unknown origin: regular files of a bounded size, once, into memory."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import os
 import stat
 from pathlib import Path
 
+from tinylora_rl.artifact.errors import ArtifactError
+
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:
-    """The content of `path`, which is a regular file of at most `limit_bytes`.
+    """Returns the content of `path`, which is a regular file of at most `limit_bytes`.
 
     A link is followed, because the Hugging Face cache consists of links: what is read is checked by
     digest before it is used, and whoever publishes writes the checked bytes to new files. A pipe or
     a device behind the name is refused without being read.
 
     Raises:
-        ValueError: the file is missing, is not a regular file, or is larger.
+        ArtifactError: the file is missing, is not a regular file, or is larger.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ArtifactError(f"{path}: no such file") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path}: is not a regular file; nothing was read")
+            raise ArtifactError(f"{path}: is not a regular file; nothing was read")
         if status.st_size > limit_bytes:
-            raise ValueError(
+            raise ArtifactError(
                 f"{path}: {status.st_size} bytes, at most {limit_bytes} are read; "
                 "this is no file of an adapter"
             )
@@ -37,5 +39,5 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     finally:
         os.close(descriptor)
     if len(content) > limit_bytes:
-        raise ValueError(f"{path}: grew past {limit_bytes} bytes while it was read")
+        raise ArtifactError(f"{path}: grew past {limit_bytes} bytes while it was read")
     return content

@@ -12,12 +12,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tinylora_rl.artifact.model_card import is_hub_id
+from tinylora_rl import artifact
 from tinylora_rl.artifact.manifest import read_numbers
+from tinylora_rl.artifact.model_card import is_hub_id
+from tinylora_rl.artifact.naming import adapter_dir
 from tinylora_rl.artifact.summary import render_table, summarise
 from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT
+
+if TYPE_CHECKING:
+    import torch
 
 FORMATS = ("peft-lora", "merged", "peft-tinylora")
 
@@ -39,7 +44,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
     code = 0
     for number, directory in enumerate(arguments.directories):
         try:
-            table = render_table([("adapter", directory), *summarise(*read_numbers(directory))])
+            table = render_table(
+                [("adapter", directory), *summarise(*read_numbers(adapter_dir(directory)))]
+            )
         except ValueError as error:
             _complain(error)
             code = EXIT_CONFIG
@@ -49,16 +56,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from tinylora_rl.artifact.directory import load_update
-
-    read_numbers(arguments.directory)  # before the base is read, which takes longer
+    stored = artifact.open(arguments.directory)  # before the base is read, which takes longer
     with _bar() as progress:
-        load_update(
-            arguments.directory,
-            _weights(arguments),
-            revision=arguments.revision,
-            progress=progress,
-        )
+        stored.update(_weights(arguments), revision=arguments.revision, progress=progress)
     print(
         f"{arguments.directory}: verified on {arguments.base}: digest, payload_sha256, "
         "base_digest, projection_digest, fingerprint"
@@ -67,16 +67,17 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    read_numbers(arguments.directory)
+    stored = artifact.open(arguments.directory)
     _check_options(arguments)
-    model = _weights(arguments) if arguments.to == "peft-lora" else _base(arguments)
-    place = {"directory": arguments.directory, "out": arguments.out, "model": model}
+    if arguments.to == "peft-lora":
+        model = _weights(arguments)
+    else:
+        model = _model(arguments, stored.base_dtype)
     if arguments.to == "merged":
-        from tinylora_rl.artifact.merged import export_merged
-
         tokenizer_dir = arguments.base if Path(arguments.base).is_dir() else None
-        survival = export_merged(
-            **place,
+        survival = stored.export_merged(
+            arguments.out,
+            model=model,
             dtype=_dtype(arguments.dtype),
             rounding=arguments.rounding or "nearest",
             seed=arguments.seed or 0,
@@ -88,14 +89,17 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.to == "peft-lora":
         import torch
 
-        from tinylora_rl.artifact.peft_lora import export_peft_lora
-
-        dtype = _dtype(arguments.dtype) or torch.float32
-        export_peft_lora(**place, rank=arguments.rank, dtype=dtype, base_model=arguments.base_model)
+        stored.export_peft_lora(
+            arguments.out,
+            model=model,
+            rank=arguments.rank,
+            dtype=_dtype(arguments.dtype) or torch.float32,
+            base_model=arguments.base_model,
+        )
     else:
-        from tinylora_rl.artifact.peft_tinylora import export_peft_tinylora
-
-        export_peft_tinylora(**place, untie=arguments.untie, base_model=arguments.base_model)
+        stored.export_peft_tinylora(
+            arguments.out, model=model, untie=arguments.untie, base_model=arguments.base_model
+        )
     print(f"{arguments.out}: {arguments.to}")
     return 0
 
@@ -128,10 +132,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    from tinylora_rl.artifact.hub import push
-
     try:
-        address = push(
+        address = artifact.push(
             arguments.directory,
             arguments.repo_id,
             private=arguments.private,
@@ -160,10 +162,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _weights(arguments: argparse.Namespace) -> Any:
     """The base's weights, read one at a time; no model is built."""
-    from tinylora_rl.artifact.base import as_source
-
     _check_base(arguments)
-    return as_source(arguments.base, revision=arguments.revision)
+    from tinylora_rl.base_model.loading import open_weights
+
+    return open_weights(arguments.base, revision=arguments.revision)
 
 
 @contextmanager
@@ -186,11 +188,12 @@ def _check_base(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--base={arguments.base}: no such folder, and no owner/name on the Hub")
 
 
-def _base(arguments: argparse.Namespace) -> Any:
+def _model(arguments: argparse.Namespace, dtype: torch.dtype) -> Any:
+    """Loads the base as a model."""
     _check_base(arguments)
-    from tinylora_rl.artifact.base import open_base
+    from tinylora_rl.base_model.loading import load_model
 
-    return open_base(arguments.base, arguments.directory, revision=arguments.revision)
+    return load_model(arguments.base, dtype=dtype, revision=arguments.revision)
 
 
 def _dtype(name: str | None) -> Any:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tinylora_rl.artifact.hub import push, stage
     from tinylora_rl.artifact.manifest import MANIFEST, read_manifest
     from tinylora_rl.artifact.merged import export_merged
+    from tinylora_rl.artifact.naming import NAME, NAME_RULE, adapter_dir
     from tinylora_rl.artifact.peft_lora import export_peft_lora
     from tinylora_rl.artifact.peft_tinylora import export_peft_tinylora, import_peft_tinylora
-    from tinylora_rl.artifact.naming import NAME, NAME_RULE, adapter_dir
     from tinylora_rl.artifact.provenance import Provenance
-    from tinylora_rl.artifact.save import save
+    from tinylora_rl.artifact.saving import save
     from tinylora_rl.artifact.stored import (
         StoredAdapter,
         adapted,
@@ -57,7 +57,7 @@ _HOMES = {
     "push": "hub",
     "read_manifest": "manifest",
     "read_vector": "stored",
-    "save": "save",
+    "save": "saving",
     "stage": "hub",
 }
 
@@ -66,17 +66,17 @@ __all__ = [
     "NAME",
     "NAME_RULE",
     "ArtifactError",
-    "StoredAdapter",
-    "adapter_dir",
-    "open",
     "Provenance",
+    "StoredAdapter",
     "adapted",
+    "adapter_dir",
     "export_merged",
     "export_peft_lora",
     "export_peft_tinylora",
     "import_peft_tinylora",
     "load",
     "load_update",
+    "open",
     "push",
     "read_manifest",
     "read_vector",

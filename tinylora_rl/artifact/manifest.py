@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.artifact.safe_read import read_bounded
 from tinylora_rl.artifact.errors import ArtifactError
 from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, decode, num_bytes
 from tinylora_rl.artifact.provenance import Provenance
+from tinylora_rl.artifact.safe_read import read_bounded
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -51,8 +51,8 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of the adapter in `directory`, verified in itself. Reads no payload.
 
     Raises:
-        ArtifactError: there is no complete adapter of a format this version reads, or the manifest is
-            not what was written.
+        ArtifactError: there is no complete adapter of a format this version reads, or the manifest
+            is not what was written.
     """
     directory = Path(directory)
     path = directory / MANIFEST
@@ -62,7 +62,9 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(text.decode("ascii"))
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: is not the JSON that was written; take another copy") from error
+        raise ArtifactError(
+            f"{path}: is not the JSON that was written; take another copy"
+        ) from error
     if not isinstance(manifest, dict):
         raise ArtifactError(f"{path}: is not a JSON object; take another copy")
     if manifest.get("format") != FORMAT:

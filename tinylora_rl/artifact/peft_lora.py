@@ -46,7 +46,8 @@ def export_peft_lora(
         cache_dir: of banks; see `load_or_build`.
 
     Raises:
-        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see `StoredAdapter.update`.
+        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see
+            `StoredAdapter.update`.
     """
     if dtype not in FACTOR_DTYPES:
         raise ValueError(f"dtype={dtype}: choose from float32, bfloat16")

@@ -21,7 +21,6 @@ from torch import nn
 
 from tinylora_rl.adapter import Adapter, TinyLoraConfig, inject
 from tinylora_rl.adapter.config import TARGET_MODULES
-from tinylora_rl.artifact.errors import ArtifactError
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
 from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
 from tinylora_rl.artifact.safe_read import read_bounded

@@ -20,7 +20,6 @@ from tinylora_rl.adapter.delta import acting_vector, mixing_matrix
 from tinylora_rl.adapter.projection import draw_projection
 from tinylora_rl.adapter.targets import Target, targets_of
 from tinylora_rl.adapter.tying import assign_groups
-from tinylora_rl.artifact.directory import trained_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +94,11 @@ class SharedFactors:
         Raises:
             ValueError: it is incomplete or damaged.
         """
-        manifest = artifact.read_manifest(directory)
-        v_GU = artifact.read_vector(directory)
-        config = TinyLoraConfig.from_dict(manifest["config"])
-        family = self._family(config, trained_dtype(manifest, directory))
+        stored = artifact.open(directory)
+        config = stored.config
+        family = self._family(config, stored.base_dtype)
         groups = assign_groups(family.targets, config)
-        v_GU = acting_vector(v_GU, getattr(torch, config.v_dtype))
+        v_GU = acting_vector(stored.v, getattr(torch, config.v_dtype))
         R_NRR = torch.stack(
             [
                 mixing_matrix(v_GU[groups[target.name]], draw_projection(config, target.name))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from tinylora_rl.artifact import MANIFEST, Provenance, read_manifest
-from tinylora_rl.artifact.manifest import restated
-from tinylora_rl.atomic import replacing_directory, write_bytes, write_json, write_text
+from tinylora_rl import artifact
+from tinylora_rl.artifact import Provenance
+from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
 from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
@@ -164,8 +163,7 @@ def _publish(experiment: Experiment, run: RunDirectory, steps: int) -> None:
     """
     if experiment.method.trained_policy(run.path).artifact is not None:
         newest = run.checkpoints / f"global_step_{steps}" / "adapter"
-        with replacing_directory(run.adapter) as fresh:
-            shutil.copytree(newest, fresh, dirs_exist_ok=True)
+        artifact.open(newest).copy_to(run.adapter)
     else:
         _state_metrics(experiment, run, steps, {})
 
@@ -176,8 +174,7 @@ def _state_metrics(
     """Writes how good it is into the adapter's manifest, or beside another policy."""
     policy = experiment.method.trained_policy(run.path)
     if policy.artifact is not None:
-        manifest = restated(read_manifest(policy.artifact), {"metrics": metrics})
-        write_bytes(policy.artifact / MANIFEST, manifest)
+        artifact.open(policy.artifact).copy_to(policy.artifact, metrics=metrics)
         return
     folder = policy.lora or policy.model
     assert folder is not None

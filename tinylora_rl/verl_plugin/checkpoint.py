@@ -22,8 +22,7 @@ from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
 from verl.utils.device import get_device_name, get_torch_device
 
 from tinylora_rl import artifact
-from tinylora_rl.adapter import Adapter, TinyLoraConfig
-from tinylora_rl.artifact.directory import check_identity, read_vector
+from tinylora_rl.adapter import Adapter
 from tinylora_rl.atomic import replacing_directory
 
 ADAPTER_DIR = "adapter"
@@ -100,15 +99,15 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 number of ranks; nothing was changed then.
         """
         path = Path(local_path)
-        manifest = artifact.read_manifest(path / ADAPTER_DIR)
-        if TinyLoraConfig.from_dict(manifest["config"]) != self.adapter.config:
+        stored = artifact.open(path / ADAPTER_DIR)
+        if stored.config != self.adapter.config:
             raise ValueError(
-                f"{path}: was saved with adapter {manifest['config']}, this run has "
+                f"{path}: was saved with adapter {stored.config.to_dict()}, this run has "
                 f"{self.adapter.config.to_dict()}; "
                 "resume with the same adapter, or start a new run directory"
             )
         if self.rank == 0:
-            check_identity(self.adapter.identity, manifest["identity"], path)
+            stored.check_identity(self.adapter.identity)
         try:
             tensors = load_file(str(path / STATE))
             scheduler = json.loads((path / SCHEDULER).read_text())
@@ -134,7 +133,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 f"{self.lr_scheduler.base_lrs[0]:g}; resume with the same, or in a new run.dir"
             )
         v = self.adapter.v
-        v.data.copy_(read_vector(path / ADAPTER_DIR))
+        v.data.copy_(stored.v)
         state = self.optimizer.state[v]
         for key, value in tensors.items():
             if key.startswith("optimizer."):

@@ -11,7 +11,6 @@ step is missing. So a resumed run's files are those of an undisturbed one.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 from verl.trainer.ppo.v1 import PPOTrainer
 
-from tinylora_rl.artifact import MANIFEST, read_manifest
-from tinylora_rl.artifact.manifest import restated
-from tinylora_rl.atomic import free_bytes, full_disk, replacing_directory
+from tinylora_rl import artifact
+from tinylora_rl.atomic import free_bytes, full_disk
 from tinylora_rl.runs.checkpoints import commit, discard, step_folders
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.runs.stopping import StopFile
@@ -105,13 +103,8 @@ class StepCommitTrainer(PPOTrainer):
     def _publish_adapter(self, metrics: Mapping[str, Any]) -> None:
         """Copies the adapter of a new checkpoint to `adapter/`, with its scores in the manifest."""
         newest = self._step_folder(self.global_steps) / "actor" / ADAPTER_DIR
-        if self._saved_step != self.global_steps or not newest.exists():  # a baseline has none
-            return
-        with replacing_directory(self._run.adapter) as fresh:
-            shutil.copytree(newest, fresh, dirs_exist_ok=True)
-            (fresh / MANIFEST).write_bytes(
-                restated(read_manifest(newest), {"metrics": telling_metrics(metrics)})
-            )
+        if self._saved_step == self.global_steps and newest.exists():  # a baseline has none
+            artifact.open(newest).copy_to(self._run.adapter, metrics=telling_metrics(metrics))
 
     def _finish_step(self, step: int) -> None:
         """Commits the checkpoint of `step`, about which all else is written; stops if asked to."""

@@ -16,7 +16,7 @@ from tinylora_rl.adapter import TinyLoraConfig, build_bank, empty_bank, find_tar
 from tinylora_rl.adapter.bank import fingerprint, identify, projection_digest
 from tinylora_rl.adapter.svd import truncated_svd
 from tinylora_rl.adapter.weights import CheckpointWeights
-from tinylora_rl.artifact.directory import FINGERPRINT_TOLERANCE
+from tinylora_rl.artifact.stored import FINGERPRINT_TOLERANCE
 
 CONFIG = TinyLoraConfig(u=2, n_tie=4)
 

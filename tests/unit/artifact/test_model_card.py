@@ -5,8 +5,8 @@ import yaml
 from tests.unit.artifact.conftest import PROVENANCE, save_adapter
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig
-from tinylora_rl.artifact.card import is_hub_id, render_card
 from tinylora_rl.artifact.manifest import read_numbers
+from tinylora_rl.artifact.model_card import is_hub_id, render_card
 
 
 def card_of(directory, **options) -> tuple[dict, str]:

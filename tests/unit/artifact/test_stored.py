@@ -5,6 +5,8 @@ import copy
 import hashlib
 import json
 import os
+import pickle
+import shutil
 
 import pytest
 import torch
@@ -15,8 +17,9 @@ from tests.unit.adapter.models import small_model, token_ids
 from tests.unit.artifact.conftest import PROVENANCE, arithmetic_model, save_adapter
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.artifact.directory import check_identity
+from tinylora_rl.artifact import ArtifactError
 from tinylora_rl.artifact.manifest import read_numbers, render_manifest
+from tinylora_rl.artifact.safe_read import read_bounded
 
 
 @pytest.fixture
@@ -253,15 +256,16 @@ def test_what_a_payload_dtype_cannot_hold_is_refused(tmp_path, payload_dtype, va
     assert not list(tmp_path.iterdir())
 
 
-def test_flipped_singular_vectors_change_the_fingerprint():
+def test_flipped_singular_vectors_change_the_fingerprint(saved):
     adapter = inject(small_model(), TinyLoraConfig())
-    stored = adapter.identity
-    name, factors = next(iter(adapter.bank.items()))
+    stored = artifact.open(saved[0])
+    stored.check_identity(adapter.identity)
+    _, factors = next(iter(adapter.bank.items()))
     factors.left_OR[:, 1] *= -1
     factors.right_RI[1] *= -1
     del adapter.__dict__["identity"]
     with pytest.raises(ValueError, match="fingerprint differs"):
-        check_identity(adapter.identity, vars(stored), name)
+        stored.check_identity(adapter.identity)
 
 
 def test_adapted_gives_the_model_back(saved):
@@ -281,3 +285,75 @@ def test_a_missing_file_is_an_incomplete_adapter(saved, name):
     (directory / name).unlink()
     with pytest.raises(ValueError, match=r"no complete adapter|no such file"):
         artifact.load(directory, small_model())
+
+
+def test_an_adapter_is_read_and_verified_once(saved, monkeypatch, tmp_path):
+    read = []
+    monkeypatch.setattr(
+        "tinylora_rl.artifact.manifest.read_bounded",
+        lambda path, limit_bytes: read.append(path.name) or read_bounded(path, limit_bytes),
+    )
+    stored = artifact.open(saved[0])
+    stored.inject(small_model()).remove()
+    stored.update(small_model())
+    with stored.adapted(small_model()):
+        pass
+    stored.export_merged(tmp_path / "merged", model=small_model())
+    stored.export_peft_lora(tmp_path / "lora", model=small_model())
+    stored.export_peft_tinylora(tmp_path / "tinylora", model=small_model())
+    artifact.stage(stored, tmp_path, repo_id="me/tiny")
+    stored.copy_to(tmp_path / "copy")
+    assert read == ["manifest.json", "adapter.safetensors"]
+
+
+def test_a_stored_adapter_states_what_it_is(saved):
+    stored = artifact.open(saved[0])
+    assert torch.equal(stored.v, V)
+    assert (stored.config, stored.num_parameters) == (TinyLoraConfig(), 13)
+    assert stored.digest == stored.manifest["digest"]
+    assert stored.provenance.to_dict() == PROVENANCE
+    assert stored.base_dtype == torch.float32
+    assert stored.directory == saved[0]
+
+
+def test_a_run_directory_gives_its_adapter_and_its_name(saved, tmp_path):
+    run = tmp_path / "runs" / "12-00"
+    artifact.open(saved[0]).copy_to(run / "adapter")
+    (tmp_path / "alone").symlink_to(saved[0].rename(tmp_path / "moved"))
+    for directory, name in (
+        (run, "12-00"),
+        (run / "adapter", "12-00"),
+        (tmp_path / "alone", "moved"),
+    ):
+        assert artifact.open(directory).name == name
+    assert artifact.open(run).directory == run / "adapter"
+    with pytest.raises(ArtifactError, match="no complete adapter is here"):
+        artifact.open(run.parent)
+
+
+def test_a_stored_adapter_travels_to_another_process(saved):
+    stored = artifact.open(saved[0])
+    shutil.rmtree(saved[0])
+    sent = pickle.loads(pickle.dumps(stored))
+    assert torch.equal(sent.v, stored.v)
+    assert (sent.config, sent.digest, sent.name) == (stored.config, stored.digest, stored.name)
+    assert sent.files() == stored.files()
+
+
+@pytest.mark.parametrize("payload_dtype", ["float32", "bfloat16", "float16"])
+def test_a_copy_has_the_same_bytes_or_states_other_metrics(tmp_path, payload_dtype):
+    adapter = inject(small_model(), TinyLoraConfig())
+    adapter.v.data.copy_(V)
+    adapter.v.data[0, 0] = -0.0
+    artifact.save(adapter, tmp_path / "one", PROVENANCE, payload_dtype=payload_dtype)
+    one = artifact.open(tmp_path / "one")
+    one.copy_to(tmp_path / "two")
+    for name in ("manifest.json", "adapter.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    one.copy_to(tmp_path / "one", metrics={"math500": 0.5})  # in its own place
+    other = artifact.open(tmp_path / "one")
+    assert other.provenance.to_dict() == {**PROVENANCE, "metrics": {"math500": 0.5}}
+    assert other.digest != one.digest
+    assert torch.equal(other.v, one.v)
+    with pytest.raises(ValueError, match=r"provenance\.author: no such field"):
+        one.copy_to(tmp_path / "one", author="me")

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from tinylora_rl import artifact
-from tinylora_rl.artifact.bounded import read_bounded
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
+from tinylora_rl.artifact.safe_read import read_bounded
 from tinylora_rl.artifact.summary import printable
 
 

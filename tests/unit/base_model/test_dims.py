@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from tinylora_rl.planning.trained import sync_bytes, trained_by
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.unit.planning.planning import configured
@@ -13,7 +14,6 @@ from tinylora_rl.adapter import TinyLoraConfig, empty_bank, find_targets
 from tinylora_rl.adapter.config import TARGET_MODULES
 from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of
 from tinylora_rl.planning.cost import model_parameters
-from tinylora_rl.planning.trained import sync_bytes, trained_by
 from tinylora_rl.settings.resolvers import config_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
 

@@ -2,6 +2,7 @@
 
 import pytest
 from omegaconf import DictConfig
+from tinylora_rl.planning.trained import trained_by
 
 from tests.unit.planning.planning import configured
 from tests.unit.recipes.composing import LEARNING_RATE, RECIPES, SWEEPS, points, without
@@ -9,7 +10,6 @@ from tinylora_rl.base_model.dims import PUBLISHED, dims_of
 from tinylora_rl.planning.run_plan import training_plan
 from tinylora_rl.planning.sources import local_model
 from tinylora_rl.planning.storage import disk, host_memory
-from tinylora_rl.planning.trained import trained_by
 
 SAME_PLAN = ("seed", LEARNING_RATE)
 

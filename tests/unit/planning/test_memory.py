@@ -1,13 +1,13 @@
 """The plan's memory follows its stated formulas, and moves with the settings that decide it."""
 
 import pytest
+from tinylora_rl.planning.trained import trained_by
 
 from tests.unit.planning.planning import configured, values_of
 from tinylora_rl.base_model.dims import PUBLISHED
 from tinylora_rl.planning.memory import GIB, actor_tokens, kv_bytes, training_phases
 from tinylora_rl.planning.run_plan import enough, training_plan
 from tinylora_rl.planning.storage import disk, host_memory, shared_memory
-from tinylora_rl.planning.trained import trained_by
 
 SHAPE = PUBLISHED["Qwen/Qwen2.5-7B-Instruct"]
 WEIGHTS = 2 * SHAPE.num_parameters  # bf16

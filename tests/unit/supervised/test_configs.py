@@ -2,10 +2,10 @@
 
 import pytest
 from omegaconf import OmegaConf
+from tinylora_rl.settings.sft_checks import check_overrides, check_sft, steps_of
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.resolvers import config_dir
-from tinylora_rl.settings.sft_checks import check_overrides, check_sft, steps_of
 from tinylora_rl.training.preflight import check_config
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))

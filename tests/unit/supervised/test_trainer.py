@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict
 from peft import PeftModel
 from safetensors.torch import load_file
+from tinylora_rl.settings.sft_checks import steps_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl.artifact import read_manifest
@@ -20,7 +21,6 @@ from tinylora_rl.runs.checkpoints import fault
 from tinylora_rl.runs.directory import read_metrics
 from tinylora_rl.runs.vector_log import read_vectors
 from tinylora_rl.settings.resolvers import config_dir, register_resolvers
-from tinylora_rl.settings.sft_checks import steps_of
 from tinylora_rl.supervised.data import prepare_supervised
 from tinylora_rl.supervised.ranks import run_ranks
 from tinylora_rl.supervised.token_dataset import TokenDataset

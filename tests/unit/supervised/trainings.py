@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tinylora_rl.supervised.publish import write_policy
 
 from tinylora_rl.runs.stopping import StopFile
-from tinylora_rl.supervised.publish import write_policy
 from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
 from tinylora_rl.supervised.trainer_config import trainer_config
 from tinylora_rl.training.preflight import check_config

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from tinylora_rl.settings.run_checks import check_run
 from transformers import AutoModelForCausalLM
 
 from tests.unit.supervised.conftest import composed  # noqa: F401
@@ -13,7 +14,6 @@ from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.checkpoints import commit
-from tinylora_rl.settings.run_checks import check_run
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.training.preflight import check_config
 from tinylora_rl.training.resume import Beginning, begin_at, choose_beginning

@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT))  # for `tests`, which no installation has
 
 from tests.unit.rewards.hostile import hostile  # noqa: E402
 from tinylora_rl.rewards import Gold, GradingPool, Submission  # noqa: E402
-from tinylora_rl.rewards.judges import JUDGES, is_symbolic  # noqa: E402
+from tinylora_rl.rewards.judges import JUDGES, is_isolated  # noqa: E402
 
-EXACT = tuple(name for name in JUDGES if not is_symbolic(name))
+EXACT = tuple(name for name in JUDGES if not is_isolated(name))
 SYMBOLIC = ("boxed_symbolic",)
 FILLER = (
     "We first note that $x^2 - 5x + 6 = (x - 2)(x - 3)$, so the roots are 2 and 3. ",

@@ -1,26 +1,38 @@
-r"""The judges: what a response is worth against a gold answer, under a name a recipe can choose.
+r"""The judges: each gives a verdict on a response, under a name that a recipe chooses.
 
-A judge is an extractor and a grader. `strict`, `flexible` and `boxed` grade by exact match after
-normalisation (`normalise`); `flexible_symbolic` and `boxed_symbolic` also take answers that
-math-verify proves equal (`symbolic`). There is no `strict_symbolic`: what `strict` reads is a
-number, and numbers are compared exactly already.
+A judge extracts an answer from the response and grades it against the gold answer. `strict`,
+`flexible` and `boxed` grade by exact match after normalisation (`normalise`); `flexible_symbolic`
+and `boxed_symbolic` also accept answers that math-verify proves equal (`symbolic`). There is no
+`strict_symbolic`: `strict` extracts a number, and numbers are compared exactly already.
+
+A user's own judge is one file, listed in `plugins=[letter.py]`:
+
+    import re
+    from tinylora_rl.rewards import register_judge
+
+    def letter(response):
+        found = re.search(r"Answer: ([A-D])", response)
+        return found and found[1]
+
+    register_judge("letter", extractor=letter)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from tinylora_rl.rewards.extract import EXTRACTORS
+from tinylora_rl.rewards.extract import EXTRACTORS, Extractor
 from tinylora_rl.rewards.normalise import MAX_ANSWER_CHARS, exact_match
 
 __all__ = ["JUDGES", "MAX_ANSWER_CHARS", "Gold", "Judge", "Judged", "Verdict"]
-__all__ += ["is_symbolic", "judge", "judge_named"]
+__all__ += ["is_isolated", "judge", "judge_named", "register_judge"]
 
 Verdict = Literal["right", "wrong", "no_answer", "timed_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gold:
-    """What a benchmark says is right."""
+    """The right answer, as a benchmark states it."""
 
     answer: str
     tolerance: float | None = None  # absolute; only where the benchmark states one
@@ -29,62 +41,167 @@ class Gold:
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
             raise ValueError(
-                f"tolerance={self.tolerance!r}: not a finite number >= 0; mend the gold"
+                f"tolerance={self.tolerance!r}: not a finite number >= 0; fix the gold answer"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A verdict and the answer it was given for, as extracted; None where there was none.
+    """A verdict, and the extracted answer it is about; None where there was none.
 
-    `judge` never says `timed_out`: that is for a caller that ended the process it ran in.
+    Our judges never return `timed_out`: it is the verdict of the pool that killed their process.
     """
 
     verdict: Verdict
     answer: str | None
 
 
+Grader = Callable[[str, Gold], bool | Verdict]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Where the answer is looked for, and how it is compared."""
+    """Extracts an answer from a response and grades it.
 
-    extractor: str
-    grader: Literal["exact", "symbolic"]
+    Attributes:
+        extract: takes a response, returns the answer in it, or None.
+        grade: takes an answer and the gold answer, returns True, False or a verdict.
+        extractor: the key of `extract` in EXTRACTORS; None where it is a user's own function.
+        is_isolated: it may loop, crash or fill the memory, so it runs in a process that can be
+            killed.
+        prepare: called in that process before the first answer's deadline begins, for imports.
+    """
+
+    extract: Extractor
+    grade: Grader
+    extractor: str | None
+    is_isolated: bool
+    prepare: Callable[[], object] | None = None
+
+
+def _exact(answer: str, gold: Gold) -> bool:
+    return exact_match(answer, gold.answer, gold.tolerance, gold.unordered)
+
+
+def _symbolic(answer: str, gold: Gold) -> bool:
+    if _exact(answer, gold):
+        return True
+    from tinylora_rl.rewards.symbolic import equivalent  # imports sympy: a second
+
+    return equivalent(answer, gold.answer, gold.tolerance, gold.unordered)
+
+
+def _load_sympy() -> None:
+    """Loads sympy, math-verify and the tables of its LaTeX parser."""
+    _symbolic(r"\frac{\sqrt{2}}{x+1}", Gold(answer=r"\sqrt{2}(x+1)^{-1}"))
 
 
 JUDGES: dict[str, Judge] = {
-    **{name: Judge(extractor=name, grader="exact") for name in EXTRACTORS},
-    "flexible_symbolic": Judge(extractor="flexible", grader="symbolic"),
-    "boxed_symbolic": Judge(extractor="boxed", grader="symbolic"),
+    **{
+        name: Judge(extract=extract, grade=_exact, extractor=name, is_isolated=False)
+        for name, extract in EXTRACTORS.items()
+    },
+    **{
+        f"{name}_symbolic": Judge(
+            extract=EXTRACTORS[name],
+            grade=_symbolic,
+            extractor=name,
+            is_isolated=True,
+            prepare=_load_sympy,
+        )
+        for name in ("flexible", "boxed")
+    },
 }
+
+_RESULT_KEYS = ("score", "acc", "no_answer", "timed_out", "grade_s")  # of `compute_score`
+
+
+def register_judge(
+    name: str, *, extractor: str | Extractor | None = None, grader: Grader | None = None
+) -> None:
+    """Adds a user's own judge, for every place that takes the name of a judge.
+
+    It runs in the processes of a `GradingPool`, with their deadline and memory limit, and without
+    the environment's keys and tokens. The module that calls this is imported in each of them: list
+    it in `plugins`, and keep it free of slow or large imports.
+
+    Args:
+        name: of the judge, and of its metrics.
+        extractor: takes a response, returns the answer in it, or None where there is none; or the
+            name of one of EXTRACTORS. By default the whole response is the answer.
+        grader: takes the answer and the gold answer, returns True, False or a verdict. By default
+            the answers must match exactly after normalisation. An exception counts as `timed_out`.
+
+    Raises:
+        ValueError: the name is taken or no identifier, the extractor is unknown, or there is
+            neither extractor nor grader.
+    """
+    if not name.isidentifier() or name in (*JUDGES, *_RESULT_KEYS):
+        raise ValueError(
+            f"judge={name!r}: is taken or no identifier; choose a name other than "
+            f"{', '.join((*JUDGES, *_RESULT_KEYS))}"
+        )
+    if isinstance(extractor, str) and extractor not in EXTRACTORS:
+        raise ValueError(
+            f"extractor={extractor!r}: no such extractor; give a function, or one of "
+            f"{', '.join(EXTRACTORS)}"
+        )
+    if extractor is None and grader is None:
+        raise ValueError(f"judge={name!r}: does nothing; give an extractor, a grader or both")
+    is_ours = isinstance(extractor, str)
+    JUDGES[name] = Judge(
+        extract=EXTRACTORS[extractor] if is_ours else extractor or _whole_response,
+        grade=grader or _exact,
+        extractor=extractor if is_ours else None,
+        is_isolated=True,
+    )
+
+
+def _whole_response(response: str) -> str:
+    return response
 
 
 def judge_named(name: str) -> Judge:
-    """Return the judge of that name; ValueError with the choices if there is none."""
+    """Returns the judge of that name; ValueError with the choices if there is none."""
     if name not in JUDGES:
-        raise ValueError(f"judge={name!r}: no such judge; choose from {', '.join(JUDGES)}")
+        raise ValueError(f"judge={name!r}: no such judge; {choices()}")
     return JUDGES[name]
 
 
-def is_symbolic(name: str) -> bool:
-    """True when the judge may take long or crash, so that it needs a process that can be ended."""
-    return judge_named(name).grader == "symbolic"
+def choices() -> str:
+    """Returns the fix for an unknown judge: the names of all judges, and how to add one."""
+    return f"choose from {', '.join(JUDGES)}, or list the file that registers it in plugins"
+
+
+def is_isolated(name: str) -> bool:
+    """Returns True for a judge that may loop or crash: call it where it can be killed."""
+    return judge_named(name).is_isolated
 
 
 def judge(name: str, response: str, gold: Gold) -> Judged:
-    """Return the verdict on a response: a function of its arguments alone.
+    """Returns the verdict on a response: for our judges a function of the arguments alone.
 
-    An exact judge takes milliseconds on any input. A symbolic one may take for ever, or end the
-    process by recursion or memory: run it where it can be ended. Answers longer than
-    `MAX_ANSWER_CHARS` are compared as text only.
+    An exact judge takes milliseconds on any input. An isolated one may loop, or end the process by
+    recursion or memory: use a `GradingPool`. Answers longer than `MAX_ANSWER_CHARS` match only a
+    gold answer of the same text.
+
+    Raises:
+        TypeError: a user's function returned something else than its contract says.
     """
     chosen = judge_named(name)
-    answer = EXTRACTORS[chosen.extractor](response)
+    answer = chosen.extract(response)
+    if not isinstance(answer, str | None):
+        raise TypeError(
+            f"judge={name!r}: the extractor returned {answer!r:.80}; return str or None"
+        )
     if answer is None or not answer.strip():
         return Judged(verdict="no_answer", answer=None)
-    right = exact_match(answer, gold.answer, gold.tolerance, gold.unordered)
-    if not right and chosen.grader == "symbolic":
-        from tinylora_rl.rewards.symbolic import equivalent  # imports sympy: a second
-
-        right = equivalent(answer, gold.answer, gold.tolerance, gold.unordered)
-    return Judged(verdict="right" if right else "wrong", answer=answer)
+    graded = chosen.grade(answer, gold)
+    if isinstance(graded, bool):
+        graded = "right" if graded else "wrong"
+    elif graded not in get_args(Verdict):
+        raise TypeError(
+            f"judge={name!r}: the grader returned {graded!r:.80}; return a bool or one of "
+            f"{', '.join(get_args(Verdict))}"
+        )
+    return Judged(verdict=graded, answer=answer)

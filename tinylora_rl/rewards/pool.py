@@ -1,16 +1,18 @@
-"""Grading that always comes back: symbolic judges run in processes that are killed when they hang.
+"""Grades responses, and always returns: judges that may hang run in processes that are killed.
 
 Exact judges run where they are called: they are regular expressions whose time grows linearly with
-the response (tests/unit/rewards/test_hostile.py), so a round trip would only add to it. Symbolic
-judges go to one of `num_workers` long-lived child processes. Each answer has a deadline, which
-starts when a ready process takes it; each child has a cap on its address space. A child that is
-late, out of memory, dead or talking nonsense is killed and replaced, and what it had not judged is
-`timed_out`: never `wrong`. The cause is in `Graded.failure` and in `GradingPool.counts`.
+the response (tests/unit/rewards/test_hostile.py), so a round trip would only add to it. Isolated
+judges, which are the symbolic ones and a user's own, go to one of `num_workers` long-lived child
+processes. Each answer has a deadline, which starts when a ready process takes it; each child has a
+cap on its address space. A child that is late, out of memory, dead or sends no valid message is
+killed and replaced, and the verdicts that are missing are `timed_out`: never `wrong`. The cause is
+in `Graded.failure` and in `GradingPool.counts`.
 
-The deadline is in seconds of the child's processor time, so that a busy machine does not decide
-what an answer is worth. After `WALL_FACTOR` times as long on the clock a child is given up anyway.
+The deadline is in seconds of the child's processor time, so that the load of the machine does not
+change a verdict. After `WALL_FACTOR` times as many seconds on the clock it is killed anyway.
 
-Responses are read whole, however long. Answers above `MAX_ANSWER_CHARS` are compared as text only.
+Responses are read completely, however long. Answers above `MAX_ANSWER_CHARS` are compared as text
+only.
 """
 
 import logging
@@ -22,10 +24,10 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, get_args
+from typing import get_args
 
-from tinylora_rl.rewards.judges import Gold, Judged
+from tinylora_rl.plugins import load
+from tinylora_rl.rewards.judges import Gold, Judged, is_isolated, judge
 from tinylora_rl.rewards.process import (
     Cause,
     GradingError,
@@ -39,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A response to be judged against a gold answer under each of the named judges."""
+    """Holds a response, its gold answer and the names of the judges that are asked."""
 
     response: str
     gold: Gold
@@ -48,9 +50,12 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """`judged` has every judge asked for. `grade_s`: seconds of grading, not of waiting for a turn.
+    """Holds the verdicts on a submission.
 
-    `failure` is why some verdicts are `timed_out`, None if none is.
+    Attributes:
+        judged: by the name of the judge, every one that was asked.
+        grade_s: seconds of grading, without the wait for a free process.
+        failure: the cause if verdicts are `timed_out` because their process was lost.
     """
 
     judged: dict[str, Judged]
@@ -70,16 +75,16 @@ class _LaneSettings:
 
 
 class GradingPool:
-    """Grades from any number of threads. Costs nothing until the first symbolic judge is asked.
+    """Grades from any number of threads. Starts no process until an isolated judge is asked.
 
     Args:
         num_workers: child processes, about 60 MB each.
-        deadline_s: processor seconds one answer may take, all its symbolic judges together.
+        deadline_s: processor seconds that one answer may take, all its isolated judges together.
         memory_limit_bytes: address space of one child.
         max_answers_per_process: a child is replaced after so many.
-        judges_module: where parent and children find `JUDGES`, `Gold`, `judge`, `is_symbolic`.
+        plugins: files and modules with a user's own judges, for parent and children.
 
-    Close it, or let go of it: the children end with it, with the process, and if that is killed.
+    Close it or drop it. The children end with it, and with the process even if that is killed.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class GradingPool:
         deadline_s: float = 5.0,
         memory_limit_bytes: int = 1 << 30,
         max_answers_per_process: int = 10_000,
-        judges_module: str = "tinylora_rl.rewards.judges",
+        plugins: Sequence[str] = (),
     ) -> None:
         for key, value in (
             ("num_workers", num_workers),
@@ -102,11 +107,9 @@ class GradingPool:
         self._settings = _LaneSettings(
             deadline_s=deadline_s,
             max_answers_per_process=max_answers_per_process,
-            process=ProcessSettings(
-                memory_limit_bytes=memory_limit_bytes, judges_module=judges_module
-            ),
+            process=ProcessSettings(memory_limit_bytes=memory_limit_bytes, plugins=tuple(plugins)),
         )
-        self._judges: Any = import_module(judges_module)
+        load(plugins)
         self._num_workers = num_workers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lanes: list[_Lane] = []
@@ -121,51 +124,39 @@ class GradingPool:
         self.close()
 
     def close(self) -> None:
-        """The children are gone. Who still waits for a verdict gets an error or `timed_out`."""
+        """Ends the children. A thread that waits for a verdict gets GradingError or `timed_out`."""
         with self._lock:
             self._close()
 
     @property
     def counts(self) -> dict[str, int]:
-        """answers given to processes, starts, recycled (for age) and lost ones by cause."""
+        """Returns the numbers of answers, starts, recycled processes, and lost ones by cause."""
         return {key: sum(lane.counts[key] for lane in self._lanes) for key in _COUNTED}
 
     @property
     def pids(self) -> list[int]:
-        """The child processes at this moment."""
+        """Returns the ids of the child processes at this moment."""
         processes = [lane.process for lane in self._lanes]
         return [process.pid for process in processes if process is not None]
 
     def grade(self, response: str, gold: Gold, judges: Sequence[str]) -> Graded:
-        """Return every judge's verdict. GradingError if symbolic judges cannot be run at all."""
+        """Returns every judge's verdict. GradingError if isolated judges cannot be run at all."""
         return self.grade_many([Submission(response=response, gold=gold, judges=tuple(judges))])[0]
 
     def grade_many(self, submissions: Iterable[Submission]) -> list[Graded]:
-        """Return one result for each submission, in order, with all workers busy meanwhile."""
+        """Returns one result for each submission, in order, with all workers busy meanwhile."""
         pending: list[tuple[Submission, Graded, Future[Graded] | None]] = []
         try:
             for submission in submissions:
-                symbolic = [n for n in dict.fromkeys(submission.judges) if self._is_symbolic(n)]
+                isolated = [name for name in dict.fromkeys(submission.judges) if is_isolated(name)]
                 # Sent off first, so that the workers are busy while this thread does the rest.
-                future = self._submit(submission, symbolic) if symbolic else None
-                pending.append((submission, self._grade_here(submission), future))
+                future = self._submit(submission, isolated) if isolated else None
+                pending.append((submission, _grade_here(submission), future))
             return [_join(*one) for one in pending]
         finally:
             for _, _, future in pending:
                 if future is not None:
                     future.cancel()  # does nothing to a finished one
-
-    def _is_symbolic(self, name: str) -> bool:
-        return bool(self._judges.is_symbolic(name))
-
-    def _grade_here(self, submission: Submission) -> Graded:
-        start = time.perf_counter()
-        judged = {
-            name: self._judges.judge(name, submission.response, submission.gold)
-            for name in dict.fromkeys(submission.judges)
-            if not self._is_symbolic(name)
-        }
-        return Graded(judged=judged, grade_s=time.perf_counter() - start)
 
     def _submit(self, submission: Submission, judges: list[str]) -> "Future[Graded]":
         if os.getpid() != self._pid:
@@ -188,12 +179,13 @@ class _Job:
 
 
 class _Lane:
-    """One thread and the child process it owns. The thread lives as long as the pool: a child
-    ends with the thread that started it, so no caller's thread may start one."""
+    """Owns one thread and its child process. The thread lives as long as the pool: a child ends
+    with the thread that started it, so no caller's thread may start one."""
 
     def __init__(self, jobs: "queue.SimpleQueue[_Job | None]", settings: _LaneSettings) -> None:
         self.counts = dict.fromkeys(_COUNTED, 0)
         self.process: GradingProcess | None = None
+        self._judges: set[str] = set()  # that any job has asked for
         self._jobs = jobs
         self._settings = settings
         self.thread = threading.Thread(target=self._serve, name="grading", daemon=True)
@@ -212,7 +204,7 @@ class _Lane:
         self._end_process()
 
     def _grade(self, job: _Job) -> Graded:
-        process = self._ready_process()
+        process = self._ready_process(job.judges)
         response, gold = job.submission.response, job.submission.gold
         judged: dict[str, Judged] = {}
         failure: Cause | None = None
@@ -236,9 +228,13 @@ class _Lane:
             judged.setdefault(name, Judged(verdict="timed_out", answer=None))
         return Graded(judged=judged, grade_s=time.monotonic() - start, failure=failure)
 
-    def _ready_process(self) -> GradingProcess:
+    def _ready_process(self, judges: list[str]) -> GradingProcess:
         process = self.process
-        if process is not None and process.num_answered >= self._settings.max_answers_per_process:
+        self._judges.update(judges)
+        if process is not None and (
+            process.num_answered >= self._settings.max_answers_per_process
+            or not process.judges.issuperset(judges)
+        ):
             self.counts["recycled"] += 1
             self._end_process()
         elif process is not None and not process.is_alive():  # killed while it was idle
@@ -247,7 +243,7 @@ class _Lane:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
                 if self.process is None:
-                    self.process = GradingProcess(self._settings.process)
+                    self.process = GradingProcess(self._settings.process, sorted(self._judges))
                     self.counts["starts"] += 1
                 self.process.wait_ready()
                 return self.process
@@ -263,6 +259,16 @@ class _Lane:
         process, self.process = self.process, None
         if process is not None:
             process.end()
+
+
+def _grade_here(submission: Submission) -> Graded:
+    start = time.perf_counter()
+    judged = {
+        name: judge(name, submission.response, submission.gold)
+        for name in dict.fromkeys(submission.judges)
+        if not is_isolated(name)
+    }
+    return Graded(judged=judged, grade_s=time.perf_counter() - start)
 
 
 def _join(submission: Submission, here: Graded, future: "Future[Graded] | None") -> Graded:

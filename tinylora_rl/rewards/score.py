@@ -1,4 +1,4 @@
-"""The reward verl calls: 1.0 for an answer the chosen judge finds right, else 0.0.
+"""Computes the reward for verl: 1.0 for an answer that the chosen judge finds right, else 0.0.
 
     reward.custom_reward_function.path=pkg://tinylora_rl.rewards.score
     reward.custom_reward_function.name=compute_score
@@ -9,8 +9,8 @@ numpy array per key. The keys are read off the first sample, so all samples must
 In validation each key becomes `val-aux/<data_source>/<key>/mean@<n>`, and `acc` the `val-core` one.
 
 `compute_score` is a plain function on purpose: verl then calls it on its reward worker's threads,
-and anyone else can too. Symbolic judges run in a `GradingPool`, one per process and settings, made
-at the first need; exact judges need none.
+and other code can too. Isolated judges run in a `GradingPool`, one per process and settings, which
+is made when the first one is asked; exact judges need none.
 """
 
 import os
@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
+from tinylora_rl.plugins import load
 from tinylora_rl.rewards.controls import CONTROLS, Sample
-from tinylora_rl.rewards.judges import JUDGES, Gold
+from tinylora_rl.rewards.judges import JUDGES, Gold, choices
 from tinylora_rl.rewards.pool import GradingPool
 
 _KWARGS = "reward.custom_reward_function.reward_kwargs"
@@ -40,37 +41,39 @@ def compute_score(
     memory_limit_mb: int = 1024,
     num_workers: int = 2,
     seed: int = 0,
+    plugins: Iterable[str] = (),
     reward_router_address: str | None = None,
     reward_model_tokenizer: Any = None,
 ) -> dict[str, float]:
-    """Return the reward and what it was made of; the keys depend on the recipe, never on responses.
+    """Returns the reward and its parts. The keys depend on the arguments, never on a response.
 
-    score      the reward: `acc`, or what the control says (`controls`)
-    acc        1.0 where `judge` says right
+    score      the reward: `acc`, or the control's (`controls`)
+    acc        1.0 where the verdict of `judge` is right
     <name>     the same for each of `log_judges`
     no_answer  1.0 where `judge` found no answer: a format miss, not a wrong answer
-    timed_out  1.0 where any of these judges was stopped (deadline, memory, crash): its 0.0 then
-               says nothing about the answer
+    timed_out  1.0 where any of these judges was killed (deadline, memory, crash): its 0.0 then is
+               no verdict on the answer
     grade_s    seconds of grading, without the wait for a free process
 
-    `extra_info` may say how the gold answer is meant: `tolerance` (absolute, a float) and
-    `unordered` (true: several answers, in any order); and `judge`, where a row has one of its own.
-    For `control=random` it identifies the sample by `split`, `index` and `sample_seed`; the last
-    tells equal texts apart, and our agent loop supplies it: verl passes neither the number of the
-    sample nor the step.
+    `extra_info` may qualify the gold answer by `tolerance` (absolute, a float) and `unordered`
+    (true: several answers, in any order), and name a row's own `judge`. For `control=random` it
+    identifies the sample by `split`, `index` and `sample_seed`; the last distinguishes equal texts,
+    and our agent loop supplies it: verl passes neither the number of the sample nor the step.
 
     `deadline_s` is processor time of one answer, `memory_limit_mb` the address space of one of the
-    `num_workers` processes; verl runs `reward.num_workers` of us, each with its own.
+    `num_workers` processes; verl calls this in `reward.num_workers` processes, each with its own.
+    `plugins` are the files and modules with a user's own judges.
 
     verl adds the last two arguments when a reward model is configured. They are not used.
     """
-    if isinstance(log_judges, str):
-        raise ValueError(f"{_KWARGS}.log_judges={log_judges!r}: a string; write [{log_judges}]")
-    logged = tuple(log_judges)
+    for key, names in (("log_judges", log_judges), ("plugins", plugins)):
+        if isinstance(names, str):
+            raise ValueError(f"{_KWARGS}.{key}={names!r}: a string; write [{names}]")
+    logged, plugins = tuple(log_judges), tuple(plugins)
     info = extra_info or {}
     judge = info.get("judge") or judge
-    _check(judge, control, logged)
-    pool = _pool(os.getpid(), num_workers, deadline_s, memory_limit_mb)
+    _check(judge, control, logged, plugins)
+    pool = _pool(os.getpid(), num_workers, deadline_s, memory_limit_mb, plugins)
 
     gold = Gold(
         answer=ground_truth,
@@ -100,13 +103,14 @@ def compute_score(
 
 
 @lru_cache
-def _check(judge: str, control: str | None, logged: tuple[str, ...]) -> None:
+def _check(
+    judge: str, control: str | None, logged: tuple[str, ...], plugins: tuple[str, ...]
+) -> None:
+    load(plugins)
     for key, names in (("judge", (judge,)), ("log_judges", logged)):
         for name in names:
             if name not in JUDGES:
-                raise ValueError(
-                    f"{_KWARGS}.{key}={name!r}: no such judge; choose from {', '.join(JUDGES)}"
-                )
+                raise ValueError(f"{_KWARGS}.{key}={name!r}: no such judge; {choices()}")
     if control is not None and control not in CONTROLS:
         raise ValueError(
             f"{_KWARGS}.control={control!r}: no such control; choose from null, "
@@ -114,14 +118,16 @@ def _check(judge: str, control: str | None, logged: tuple[str, ...]) -> None:
         )
 
 
-def _pool(pid: int, num_workers: int, deadline_s: float, memory_limit_mb: int) -> GradingPool:
+def _pool(*settings: Any) -> GradingPool:
     with _pools_lock:  # or two threads at once make two pools
-        return _make_pool(pid, num_workers, deadline_s, memory_limit_mb)
+        return _make_pool(*settings)
 
 
 @cache
-def _make_pool(pid: int, num_workers: int, deadline_s: float, memory_limit_mb: int) -> GradingPool:
-    """One pool for these settings in the process `pid`: a fork needs one of its own."""
+def _make_pool(
+    pid: int, num_workers: int, deadline_s: float, memory_limit_mb: int, plugins: tuple[str, ...]
+) -> GradingPool:
+    """Makes the pool for these settings in the process `pid`: a fork needs one of its own."""
     for key, value in (
         ("num_workers", num_workers),
         ("deadline_s", deadline_s),
@@ -133,4 +139,5 @@ def _make_pool(pid: int, num_workers: int, deadline_s: float, memory_limit_mb: i
         num_workers=num_workers,
         deadline_s=deadline_s,
         memory_limit_bytes=memory_limit_mb << 20,
+        plugins=plugins,
     )

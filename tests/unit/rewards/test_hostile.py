@@ -4,10 +4,10 @@ import pytest
 
 from tests.unit.rewards.hostile import FAMILIES, GOLDS, hostile
 from tinylora_rl.rewards import JUDGES, Gold, GradingPool, Submission, compute_score, judge
-from tinylora_rl.rewards.judges import is_symbolic
+from tinylora_rl.rewards.judges import is_isolated
 from tinylora_rl.rewards.process import WALL_FACTOR
 
-EXACT = [name for name in JUDGES if not is_symbolic(name)]
+EXACT = [name for name in JUDGES if not is_isolated(name)]
 DEADLINE_S = 0.5
 NUM = 3 * len(FAMILIES)
 
@@ -28,7 +28,7 @@ def test_hostile_answers_all_come_back():
         assert graded.grade_s < WALL_FACTOR * DEADLINE_S + 3, (family, response[:200])
         timed_out = [name for name, one in graded.judged.items() if one.verdict == "timed_out"]
         assert bool(timed_out) == (graded.failure is not None)
-        assert all(is_symbolic(name) for name in timed_out)
+        assert all(is_isolated(name) for name in timed_out)
         for name in EXACT:
             expected = judge(name, response, Gold(answer=gold))
             assert graded.judged[name] == expected, (family, response[:200])

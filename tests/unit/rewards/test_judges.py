@@ -11,24 +11,24 @@ from tinylora_rl.rewards.judges import (
     MAX_ANSWER_CHARS,
     Gold,
     Judged,
-    is_symbolic,
+    is_isolated,
     judge,
     judge_named,
 )
 
-EXACT = [name for name in JUDGES if not is_symbolic(name)]
+EXACT = [name for name in JUDGES if not is_isolated(name)]
 
 
 def test_a_judge_is_named_after_its_parts():
     assert list(JUDGES) == ["strict", "flexible", "boxed", "flexible_symbolic", "boxed_symbolic"]
     assert list(EXTRACTORS) == EXACT
     for name, chosen in JUDGES.items():
-        suffix = {"exact": "", "symbolic": "_symbolic"}[chosen.grader]
-        assert name == chosen.extractor + suffix
+        assert name == chosen.extractor + ("_symbolic" if chosen.is_isolated else "")
+        assert chosen.extract is EXTRACTORS[chosen.extractor]
         assert judge_named(name) is chosen
 
 
-@pytest.mark.parametrize("function", [judge_named, is_symbolic, lambda name: judge(name, "", FIVE)])
+@pytest.mark.parametrize("function", [judge_named, is_isolated, lambda name: judge(name, "", FIVE)])
 def test_unknown_judge(function):
     choices = "strict, flexible, boxed, flexible_symbolic, boxed_symbolic"
     with pytest.raises(ValueError, match=f"judge='loose': no such judge; choose from {choices}"):

@@ -13,16 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import GradingError, GradingPool, Submission
 from tinylora_rl.rewards.judges import Gold
-from tinylora_rl.rewards.process import WALL_FACTOR
-from tinylora_rl.rewards.worker import HEADER_BYTES, decode, encode, payload_length
+from tinylora_rl.rewards.process import (
+    HEADER_BYTES,
+    INHERITED,
+    WALL_FACTOR,
+    decode,
+    encode,
+    payload_length,
+)
 
 BROKEN = "tests.unit.rewards.broken_judges"
+EXACT = "flexible"
 GOLD = Gold(answer="5")
 DEADLINE_S = 1.0
 make_pool = partial(
-    GradingPool, judges_module=BROKEN, deadline_s=DEADLINE_S, memory_limit_bytes=256 << 20
+    GradingPool, plugins=[BROKEN], deadline_s=DEADLINE_S, memory_limit_bytes=256 << 20
 )
 
 
@@ -64,17 +72,19 @@ def wait_until(condition, timeout_s=10.0):
         ("writes_nonsense", "garbage"),
         ("announces_too_much", "garbage"),
         ("says_maybe", "garbage"),
+        ("returns_maybe", "crash"),
+        ("returns_nothing", "crash"),
     ],
 )
 def test_a_judge_that_fails_is_never_a_verdict(pool, name, cause):
     before = pool.counts
     start = time.monotonic()
-    graded = pool.grade("5", GOLD, ["exact", "prints", name, "tells_pid"])
+    graded = pool.grade("5", GOLD, [EXACT, "prints", name, "tells_pid"])
     assert time.monotonic() - start < WALL_FACTOR * DEADLINE_S + 3
     # What was judged before the failure counts, in the pool and in the process.
     verdicts = {key: judged.verdict for key, judged in graded.judged.items()}
     assert verdicts == {
-        "exact": "right",
+        EXACT: "right",
         "prints": "right",
         name: "timed_out",
         "tells_pid": "timed_out",
@@ -82,7 +92,7 @@ def test_a_judge_that_fails_is_never_a_verdict(pool, name, cause):
     assert graded.judged[name].answer is None
     assert graded.failure == cause
     assert pool.counts[cause] == before[cause] + 1
-    after = pool.grade("6", GOLD, ["prints", "exact"])
+    after = pool.grade("6", GOLD, ["prints", EXACT])
     assert [judged.verdict for judged in after.judged.values()] == ["right", "wrong"]
     assert after.failure is None
 
@@ -120,13 +130,13 @@ def test_many_come_back_in_order_and_all_workers_work(pool):
 
 def test_sixteen_threads_at_once(pool):
     def grade(i):
-        names = ["tells_pid", "exact"] if i % 40 else ["exits", "exact"]
+        names = ["tells_pid", EXACT] if i % 40 else ["exits", EXACT]
         return pool.grade(str(i), Gold(answer=str(i - i % 2)), names)
 
     with ThreadPoolExecutor(16) as threads:
         results = list(threads.map(grade, range(400)))
     for i, graded in enumerate(results):
-        assert graded.judged["exact"].verdict == ("wrong" if i % 2 else "right")
+        assert graded.judged[EXACT].verdict == ("wrong" if i % 2 else "right")
         assert graded.failure == (None if i % 40 else "crash")
     pids = {r.judged["tells_pid"].answer for r in results if "tells_pid" in r.judged}
     assert len(pids) >= 2
@@ -157,14 +167,41 @@ def test_a_process_killed_while_idle_costs_no_answer(pool):
         assert pool.grade("", GOLD, ["prints"]).judged["prints"].verdict == "right"
 
 
-def test_a_process_killed_at_work_is_timed_out_at_once():
-    with make_pool(num_workers=1, deadline_s=60.0) as pool, ThreadPoolExecutor(1) as threads:
-        (pid,) = (int(pool.grade("", GOLD, ["tells_pid"]).judged["tells_pid"].answer),)
-        future = threads.submit(pool.grade, "", GOLD, ["spins"])
-        time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
+@pytest.mark.parametrize("end", ["kill", "deadline"])
+def test_a_process_lost_at_work_is_timed_out_at_once_and_leaves_none_behind(end, tmp_path):
+    name, started = "starts_a_process", tmp_path / "pid"
+    deadline_s = 60.0 if end == "kill" else 0.5
+    with make_pool(num_workers=1, deadline_s=deadline_s) as pool, ThreadPoolExecutor(1) as threads:
+        future = threads.submit(pool.grade, str(started), GOLD, [name])
+        wait_until(lambda: started.exists() and started.read_text())
+        if end == "kill":
+            os.kill(pool.pids[0], signal.SIGKILL)
         graded = future.result(timeout=10)
-        assert (graded.judged["spins"].verdict, graded.failure) == ("timed_out", "crash")
+        assert graded.judged[name].verdict == "timed_out"
+        assert graded.failure == ("crash" if end == "kill" else "deadline")
+        wait_until(lambda: not is_running(int(started.read_text())))
+
+
+def test_what_a_judge_starts_does_not_read_the_parents_messages(pool):
+    name = "reads_the_input"
+    assert pool.grade("", GOLD, [name, "prints"]).judged[name].verdict == "right"
+
+
+def test_a_process_is_prepared_for_the_judges_it_is_asked_for():
+    """A new name replaces it once; after that it is prepared for both."""
+    with make_pool(num_workers=1) as pool:
+        for name in ("prints", "slow", "prints", "slow", "prints"):
+            assert pool.grade("", GOLD, [name]).failure is None
+        assert (pool.counts["starts"], pool.counts["recycled"]) == (2, 1)
+
+
+def test_a_process_has_no_key_of_ours(monkeypatch):
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "RAY_AUTH_TOKEN", "PYTHONPATH"):
+        monkeypatch.setenv(name, "secret")
+    with make_pool(num_workers=1) as pool:
+        (judged,) = pool.grade("", GOLD, ["tells_environment"]).judged.values()
+    names = {"PYTHONHASHSEED", "OMP_NUM_THREADS", "LC_CTYPE", *INHERITED}  # Python sets LC_CTYPE
+    assert {"PATH", "PYTHONHASHSEED"} <= set(judged.answer.split()) <= names
 
 
 def test_processes_are_replaced_after_so_many_answers():
@@ -177,12 +214,12 @@ def test_processes_are_replaced_after_so_many_answers():
 
 
 def test_a_process_is_light_and_alone(pool):
-    assert pool.grade("", GOLD, ["tells_modules"]).judged["tells_modules"].answer == ""
+    assert pool.grade("", GOLD, ["tells_modules"]).judged["tells_modules"].answer == "modules"
 
 
 def test_exact_judges_start_no_process():
     with make_pool() as pool:
-        assert pool.grade("5", GOLD, ["exact"]).judged["exact"].verdict == "right"
+        assert pool.grade("5", GOLD, [EXACT]).judged[EXACT].verdict == "right"
         assert pool.pids == []
 
 
@@ -228,7 +265,7 @@ _PARENT = f"""
 import os, sys, threading
 from tinylora_rl.rewards import GradingPool
 from tinylora_rl.rewards.judges import Gold
-pool = GradingPool(num_workers=2, deadline_s=300, judges_module={BROKEN!r})
+pool = GradingPool(num_workers=2, deadline_s=300, plugins=[{BROKEN!r}])
 gold = Gold(answer="5")
 for name in ("spins_in_c", "ignores_signals"):
     threading.Thread(target=pool.grade, args=("", gold, [name]), daemon=True).start()
@@ -278,8 +315,8 @@ def test_a_process_that_cannot_start_is_an_error_not_a_verdict():
         pytest.raises(GradingError, match=r"memory_limit_bytes=8388608: .* allow at least"),
     ):
         pool.grade("", GOLD, ["prints"])
-    with pytest.raises(ModuleNotFoundError):
-        make_pool(judges_module="no.such.module")
+    with pytest.raises(ConfigError, match=r"plugins=no.such.module: no such module"):
+        make_pool(plugins=["no.such.module"])
     with pytest.raises(ValueError, match="num_workers=0: must be above 0"):
         make_pool(num_workers=0)
     with pytest.raises(ValueError, match=r"deadline_s=-1: must be above 0"):

@@ -148,11 +148,14 @@ def register_judge(
         )
     if extractor is None and grader is None:
         raise ValueError(f"judge={name!r}: does nothing; give an extractor, a grader or both")
-    is_ours = isinstance(extractor, str)
+    if isinstance(extractor, str):
+        extract, key = EXTRACTORS[extractor], extractor
+    else:
+        extract, key = extractor or _whole_response, None
     JUDGES[name] = Judge(
-        extract=EXTRACTORS[extractor] if is_ours else extractor or _whole_response,
+        extract=extract,
         grade=grader or _exact,
-        extractor=extractor if is_ours else None,
+        extractor=key,
         is_isolated=True,
     )
 

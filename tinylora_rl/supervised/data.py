@@ -100,7 +100,8 @@ def _right(experiment: Experiment, rows: Iterable[Row]) -> list[Row]:
 
     By exact match, which is a symbolic judge's first question too: a solution states its gold.
     """
-    reader = JUDGES[experiment.grading.judge].extractor
+    judge_name = experiment.grading.judge
+    reader = JUDGES[judge_name].extractor or judge_name  # a user's own judge is asked itself
     return [
         row
         for row in rows

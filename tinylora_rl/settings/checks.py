@@ -33,7 +33,8 @@ def _judge(experiment: Experiment) -> None:
     """The judge reads what the prompt asks for: otherwise no answer would ever be right."""
     ours, asked = experiment.grading.judge, experiment.task.judge
     reads = JUDGES[ours].extractor
-    if ours == asked or reads in (JUDGES[asked].extractor, "flexible"):
+    # None: a user's own judge, which may read any format
+    if ours == asked or reads in (JUDGES[asked].extractor, "flexible", None):
         return
     template = OmegaConf.select(experiment.tree, "data.template")
     raise ConfigError(

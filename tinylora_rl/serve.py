@@ -1,5 +1,5 @@
-"""`python -m tinylora_rl.serve BASE [ADAPTER ...]`: one base model and any number of our adapters
-behind vLLM's OpenAI-compatible server; clients choose by the `model` they name.
+"""`python -m tinylora_rl.serve BASE [ADAPTER ...]`: serves one base model and any number of our
+adapters through vLLM's OpenAI-compatible server; clients choose by the `model` they name.
 
 Exit codes: 0 stopped by SIGTERM or SIGINT, 1 the engine failed, 2 the base, an adapter or an
 argument is wrong (one line says which), 3 the machine cannot, 75 stopped before it was ready.
@@ -22,7 +22,7 @@ from tinylora_rl.runs.exit_codes import exit_code_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command `argv` (None: the process's own)."""
+    """Runs the command `argv` (None: the process's own) and returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     end = words.index("--") if "--" in words else len(words)
     arguments = _parser().parse_args(words[:end])
@@ -35,8 +35,7 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
         os.environ.setdefault(key, str(value))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # after the environment: these import vLLM and torch
-    from tinylora_rl.evaluation.engine import LORA_RANKS
-    from tinylora_rl.serving.build import Asked, prepare
+    from tinylora_rl.serving.build import ServeOptions, build_server
     from tinylora_rl.serving.server import bind, run
 
     asked = {key: value for key, value in vars(arguments).items() if key != "device"}
@@ -45,10 +44,9 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
         tempfile.TemporaryDirectory(prefix="tinylora-serve-") as store,
     ):
         try:
-            prepared = prepare(
-                Asked(**asked, passed=passed),
+            built = build_server(
+                ServeOptions(**asked, passed=passed),
                 options=engine["options"],
-                ranks=LORA_RANKS,
                 store=Path(store),
                 bound=bound,
             )
@@ -57,11 +55,11 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
         except OSError as error:
             raise MachineError(" ".join(str(error).split())) from error
         exit_noise_to(Path(os.devnull))  # of C++ extensions, about themselves
-        return run(*prepared)
+        return run(*built)
 
 
 def _engine(device: str) -> dict[str, Any]:
-    """Options and environment of vLLM on this device: those of an evaluation."""
+    """Reads options and environment of vLLM on this device: those of an evaluation."""
     from omegaconf import OmegaConf
 
     from tinylora_rl.settings.resolvers import config_dir

@@ -1,8 +1,8 @@
 """One vLLM engine that answers for every policy of an evaluation.
 
 `factors`: an adapter is a LoRA request, exact up to the dtype of its rank-r factors; nothing is
-rounded into the weights. `merged`: the workers load W + dW(v), rounded as in training's rollout,
-once for each policy. The base is the model as it was loaded, or loaded back.
+rounded into the weights. `merged`: the workers merge W + dW(v), rounded as in training's rollout,
+once for each policy, and restore the base weights for the base.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylora_rl.evaluation.plan import Key, Policy, Question
-from tinylora_rl.vllm_plugin import worker_extension
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as `max_lora_rank` (vllm.config.lora.MaxLoRARanks); smaller adapters are padded
-there."""
+from tinylora_rl.vllm_plugin.lora_limits import lora_options, slot_rank
+from tinylora_rl.vllm_plugin.worker_extension import EXTENSION
 
 MAX_RESIDENT_ADAPTERS = 8
 """Adapters on the device at once; vLLM swaps others in as their requests come up."""
@@ -28,7 +25,7 @@ REQUESTS_AHEAD = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Response:
-    """What came back for one key; `truncated` when it was cut at the limit."""
+    """The response to one key's question; `truncated` if it was cut at the limit."""
 
     key: Key
     question: Question
@@ -42,8 +39,8 @@ class Engine:
     Args:
         model: folder of the base model.
         options: keyword arguments of `vllm.LLM` (dtype, max_num_seqs, ...).
-        lora_dirs: {policy name: folder of its PEFT LoRA export}; None merges instead.
-        rank: of the adapters, where `lora_dirs` is given.
+        lora_dirs: {policy name: directory of its adapter, or of a PEFT LoRA}; None merges instead.
+        rank: the largest of the adapters', where `lora_dirs` is given.
         rounding: of merged weights to the engine's dtype.
     """
 
@@ -60,21 +57,12 @@ class Engine:
 
         self._lora_dirs = lora_dirs
         self._rounding = rounding
-        self._policy: str | None = None  # the adapter in the merged weights
+        self._merged: str | None = None  # directory of the adapter in the merged weights
         lora: dict[str, Any] = {}
         if lora_dirs:
-            lora = {
-                "enable_lora": True,
-                "max_lora_rank": next(size for size in LORA_RANKS if size >= rank),
-                "max_loras": min(len(lora_dirs), MAX_RESIDENT_ADAPTERS),
-                "max_cpu_loras": len(lora_dirs),
-            }
-        self._llm = LLM(
-            model,
-            worker_extension_cls=worker_extension.EXTENSION,
-            **lora,
-            **options,
-        )
+            slots = min(len(lora_dirs), MAX_RESIDENT_ADAPTERS)
+            lora = lora_options(rank=slot_rank(rank), slots=slots, known=len(lora_dirs))
+        self._llm = LLM(model, worker_extension_cls=EXTENSION, **lora, **options)
         self._ahead = REQUESTS_AHEAD * int(options["max_num_seqs"])
 
     def answer(
@@ -83,13 +71,13 @@ class Engine:
         requests: Sequence[tuple[Key, Question]],
         sampling_params: Mapping[Key, Mapping[str, Any]],
     ) -> Iterator[Response]:
-        """A response for every request, as it completes; every question has a prompt."""
+        """Yields a response for every request as it completes; every question needs a prompt."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
         lora_request = None
         if self._lora_dirs is None:
-            self._hold(policy)
+            self._load(policy)
         elif policy.directory is not None:
             number = 1 + list(self._lora_dirs).index(policy.name)
             lora_request = LoRARequest(policy.name, number, str(self._lora_dirs[policy.name]))
@@ -122,10 +110,10 @@ class Engine:
                         truncated=reason == "length",
                     )
 
-    def _hold(self, policy: Policy) -> None:
+    def _load(self, policy: Policy) -> None:
         wanted = str(policy.directory) if policy.directory is not None else None
-        if wanted == self._policy:
+        if wanted == self._merged:
             return
         self._llm.collective_rpc("load_adapter", args=(wanted, self._rounding))
         self._llm.reset_prefix_cache()
-        self._policy = wanted
+        self._merged = wanted

@@ -15,7 +15,6 @@ from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of
-from tinylora_rl.evaluation.engine import LORA_RANKS
 from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import EvaluationPlan, Question, first_difference
 from tinylora_rl.evaluation.preflight import check_engine
@@ -27,6 +26,7 @@ from tinylora_rl.runs.directory import exclusive
 from tinylora_rl.runs.samples_page import write_samples_page
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.security import check_trust
+from tinylora_rl.vllm_plugin.lora_limits import LORA_RANKS
 
 
 def evaluate(evaluation: Evaluation) -> int:
@@ -87,7 +87,7 @@ def _generate_and_grade(
         return Engine(
             str(base.folder),
             options=_engine_options(evaluation, questions),
-            lora_dirs=_lora_dirs(plan, base.folder, run_dir),
+            lora_dirs=_lora_dirs(plan),
             rank=max((update.config.r for update in updates.values()), default=1),
             rounding=evaluation.measure.rounding,
         )
@@ -198,17 +198,10 @@ def _engine_options(evaluation: Evaluation, questions: list[Question]) -> dict[s
     }
 
 
-def _lora_dirs(plan: EvaluationPlan, model: Path, run_dir: Path) -> dict[str, Path] | None:
+def _lora_dirs(plan: EvaluationPlan) -> dict[str, Path] | None:
     if plan.weights == "merged":
         return None
-    directories = {}
-    for policy in plan.policies:
-        if policy.directory is not None:
-            out = run_dir / "lora" / policy.name
-            if not out.is_dir():  # complete, or absent
-                artifact.export_peft_lora(policy.directory, out, model=model)
-            directories[policy.name] = out
-    return directories
+    return {policy.name: policy.directory for policy in plan.policies if policy.directory}
 
 
 def _opening(plan: EvaluationPlan, questions: list[Question]) -> Iterator[str]:

@@ -51,23 +51,19 @@ def run_plan(
         overlong = [entry for entry in todo if entry[1].prompt_token_ids is None]
         items.append(_unanswered(plan, key, question) for key, question in overlong)
         progress(len(overlong))
-        answerable = [entry for entry in todo if entry[1].prompt_token_ids is not None]
-        # Greedy first, sampled after: vLLM 0.27's CPU sampler passes over the seeds of a batch in
-        # which some request has none (TopKTopPSampler.forward_cpu).
-        for greedy in (True, False):
-            requests = [entry for entry in answerable if entry[0].greedy is greedy]
-            if not requests:
-                continue
-            if engine is None:
-                engine = start_engine()
-            params = {key: plan.sampling_params(key) for key, _ in requests}
-            grading = _Grading(plan, tokenizer, pool, num_graders, items, progress)
-            try:
-                for response in engine.answer(policy, requests, params):
-                    grading.submit(response, params[response.key])
-                grading.finish()
-            finally:
-                grading.close()
+        requests = [entry for entry in todo if entry[1].prompt_token_ids is not None]
+        if not requests:
+            continue
+        if engine is None:
+            engine = start_engine()
+        params = {key: plan.sampling_params(key) for key, _ in requests}
+        grading = _Grading(plan, tokenizer, pool, num_graders, items, progress)
+        try:
+            for response in engine.answer(policy, requests, params):
+                grading.submit(response, params[response.key])
+            grading.finish()
+        finally:
+            grading.close()
 
 
 class _Grading:

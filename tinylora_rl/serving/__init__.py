@@ -1,1 +1,1 @@
-"""Many adapters served from one base model by vLLM's own OpenAI-compatible server."""
+"""Serves many adapters of one base model through vLLM's own OpenAI-compatible server."""

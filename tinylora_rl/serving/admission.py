@@ -1,26 +1,27 @@
-"""The door: an adapter is admitted when every digest holds on this base, or refused with a reason.
+"""Admission of adapters: an adapter is served if every digest holds on this base.
 
-What was admitted lies in a private store from then on, written anew from the verified bytes: what
-happens to the directory it came from cannot reach the engine any more.
+An admitted adapter is written anew from its verified content, into a private store: later changes
+of the directory that it came from cannot reach the engine.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
-from tinylora_rl.artifact.manifest import read_numbers, render_manifest
-from tinylora_rl.artifact.payload import PAYLOAD, encode
-from tinylora_rl.atomic import new_directory
+from tinylora_rl.artifact import StoredAdapter
+from tinylora_rl.vllm_plugin.lora_limits import slot_rank
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME_RULE = "letters, digits, '.', '_' and '-', at most 100, a letter or digit first"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Admitted:
+class ServedAdapter:
     """An adapter that fits the base.
 
     Attributes:
@@ -36,7 +37,7 @@ class Admitted:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the engine has slots for: a rank of at most `max_rank`, and these types of linears."""
+    """The engine's slots: for a rank of at most `max_rank`, and for these types of linears."""
 
     max_rank: int
     target_modules: frozenset[str]
@@ -60,7 +61,25 @@ class Limits:
             )
 
 
-class Intake:
+def limits_of(adapters: Collection[StoredAdapter], default: TinyLoraConfig) -> Limits:
+    """Returns limits for these adapters; for those of the `default` configuration if none is given.
+
+    Raises:
+        ValueError: a rank is above vLLM's largest; the message names the adapter's directory.
+    """
+    for adapter in adapters:
+        try:
+            slot_rank(adapter.config.r)
+        except ValueError as error:
+            raise ValueError(f"{adapter.directory}: {error}") from None
+    configs = [adapter.config for adapter in adapters] or [default]
+    return Limits(
+        max_rank=slot_rank(max(config.r for config in configs)),
+        target_modules=frozenset(name for config in configs for name in config.target_modules),
+    )
+
+
+class AdapterLoader:
     """Admits adapters of one base.
 
     Args:
@@ -85,79 +104,83 @@ class Intake:
         self._cache_dir = cache_dir
         self._progress = progress
 
-    def admit(self, directory: Path) -> Admitted:
-        """The adapter in `directory`, verified on this base and copied.
+    def load(self, directory: Path) -> ServedAdapter:
+        """Opens, verifies and admits the adapter in `directory`, or the newest of a run there.
 
         Raises:
-            ValueError: it is incomplete, damaged, of another base, or beyond the limits; the
-                message says which, and names `directory`.
+            ValueError: it is incomplete, damaged, or see `admit`.
             OSError: the store cannot be written.
         """
-        manifest, numbers = read_numbers(directory)
+        return self.admit(artifact.open(directory))
+
+    def admit(self, adapter: StoredAdapter) -> ServedAdapter:
+        """Verifies a read adapter on this base and copies it into the store.
+
+        Raises:
+            ValueError: it is of another base, or beyond the limits; the message names its
+                directory.
+            OSError: the store cannot be written.
+        """
         try:
-            self._limits.check(configuration(manifest))
+            self._limits.check(adapter.config)
         except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from None
-        copy = self._store / str(manifest["digest"])
+            raise ValueError(f"{adapter.directory}: {error}") from None
+        copy = self._store / adapter.digest
         if not copy.exists():
-            _write(copy, manifest, numbers)
-            try:
-                artifact.load_update(
-                    copy, self._weights, cache_dir=self._cache_dir, progress=self._progress
-                )
-            except ValueError as error:
-                shutil.rmtree(copy)
-                raise ValueError(str(error).replace(str(copy), str(directory))) from None
-        return Admitted(
-            digest=manifest["digest"], num_parameters=manifest["num_parameters"], directory=copy
+            adapter.update(self._weights, cache_dir=self._cache_dir, progress=self._progress)
+            adapter.copy_to(copy)
+        return ServedAdapter(
+            digest=adapter.digest,
+            num_parameters=adapter.num_parameters,
+            directory=copy,
         )
 
 
-def configuration(manifest: Mapping[str, Any]) -> TinyLoraConfig:
-    """What kind of adapter a manifest describes.
-
-    Raises:
-        ValueError: no kind there is.
-    """
-    try:
-        return TinyLoraConfig.from_dict(manifest["config"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"config: {error}") from None
-
-
-def limits_of(
-    directories: Collection[Path], ranks: Collection[int], usual: TinyLoraConfig
-) -> Limits:
-    """Limits that hold these adapters, and those of the `usual` configuration where there are none.
+def open_named(entries: Iterable[str], reserved: Collection[str]) -> dict[str, StoredAdapter]:
+    """Opens the adapters of entries DIR or NAME=DIR; returns {name: adapter}.
 
     Args:
-        ranks: what vLLM takes as `max_lora_rank`.
+        reserved: names that mean something else.
 
     Raises:
-        ValueError: an adapter cannot be read, or its rank is above all of `ranks`.
+        ValueError: there is no such folder, its adapter is incomplete or damaged, or a name is
+            invalid, taken or reserved.
     """
-    configs = []
-    for directory in directories:
-        manifest, _ = read_numbers(directory)
-        try:
-            config = configuration(manifest)
-            if config.r > max(ranks):
-                raise ValueError(f"r={config.r}: vLLM serves LoRA up to rank {max(ranks)}")
-        except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from None
-        configs.append(config)
-    configs = configs or [usual]
-    needed = max(config.r for config in configs)
-    return Limits(
-        max_rank=min(rank for rank in ranks if rank >= needed),
-        target_modules=frozenset(name for config in configs for name in config.target_modules),
-    )
+    named: dict[str, StoredAdapter] = {}
+    for entry in entries:
+        name, path = _split(entry)
+        folder = Path(path).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(
+                f"adapters={entry}: no such folder; give directories, or NAME=DIR (download one "
+                "from the Hub first: hf download OWNER/NAME --local-dir DIR)"
+            )
+        adapter = artifact.open(folder)
+        name = name or adapter.name
+        check_name(name, reserved)
+        if name in named:
+            raise ValueError(
+                f"adapters={entry}: {named[name].directory} is called {name}, too; name them: "
+                "NAME=DIR"
+            )
+        named[name] = adapter
+    return named
 
 
-def _write(copy: Path, manifest: Mapping[str, Any], numbers: bytes) -> None:
-    fields = {key: value for key, value in manifest.items() if key != "digest"}
-    with new_directory(copy) as fresh:
-        (fresh / PAYLOAD).write_bytes(
-            encode(numbers, manifest["payload_dtype"], manifest["payload_shape"])
-        )
-        (fresh / artifact.MANIFEST).write_bytes(render_manifest(fields))
+def check_name(name: str, reserved: Collection[str]) -> None:
+    """Checks that clients can ask for `name` and mean this adapter alone.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!a:.120}: is no name for an adapter; use {NAME_RULE}")
+    if name in reserved:
+        raise ValueError(f"{name}: is the name of something else served here; choose another")
+
+
+def _split(entry: str) -> tuple[str | None, str]:
+    name, equals, path = entry.partition("=")
+    if not equals or Path(entry).expanduser().is_dir():
+        return None, entry
+    return name, path

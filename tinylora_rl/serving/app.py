@@ -1,8 +1,8 @@
-"""Our part of vLLM's HTTP server: the roster kept up to date, and two routes that tell of it.
+"""Our part of vLLM's HTTP server: keeps the registry up to date, and adds two routes about it.
 
-vLLM's server takes middleware by its class's name and hands each app its parsed arguments; so we
-get at the app without building it ourselves. The routes only read. Who may add and remove adapters
-is decided by the file system alone: no request can name a path.
+vLLM's server takes middleware by its class's name and gives each app its parsed arguments; so we
+reach the app without building it ourselves. The routes only read. The file system alone decides who
+may add and remove adapters: no request can name a path.
 """
 
 from __future__ import annotations
@@ -16,41 +16,48 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.serving.admission import Admitted, Intake
-from tinylora_rl.serving.registry import Roster, line_of
+from tinylora_rl.serving.admission import AdapterLoader, ServedAdapter
+from tinylora_rl.serving.registry import AdapterRegistry, line_of
 
-MIDDLEWARE = f"{__name__}.HostingMiddleware"
-ARGUMENT = "tinylora_hosting"
+MIDDLEWARE = f"{__name__}.AdapterMiddleware"
+ARGUMENT = "tinylora_server"
 POLL_S = 1.0
 
 Messages = Callable[..., Awaitable[Any]]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Hosting:
-    """What our part of the server is told, and what it tells in the end.
+class ServerState:
+    """Input of our part of the server, and its outcome.
 
     Attributes:
-        names: under which the base is served.
-        socket: on which clients find the server; `address` says the same to a person.
+        loader: of adapters that come while the server runs.
+        named: {name: adapter} of the command line.
+        watched: a directory, or None.
+        base_names: under which the base is served.
+        socket: on which clients find the server; `address` is the same as text.
         is_ready: it answers; false again when its HTTP server ends.
-        was_told_to_stop: by a signal.
-        failure: what ended it otherwise.
+        was_stopped: by a signal.
+        failure: the error that ended it otherwise.
     """
 
-    intake: Intake
-    given: dict[str, Admitted]
+    loader: AdapterLoader
+    named: dict[str, ServedAdapter]
     watched: Path | None
-    names: tuple[str, ...]
+    base_names: tuple[str, ...]
     socket: socket.socket
     address: str
     is_ready: bool = False
-    was_told_to_stop: bool = False
+    was_stopped: bool = False
     failure: BaseException | None = None
 
 
-class HostingMiddleware:
-    """Around vLLM's app: while it lives, adapters come and go."""
+class AdapterMiddleware:
+    """Runs the registry around vLLM's app.
+
+    vLLM creates it while it builds the app, from the class's name in its `middleware` argument; the
+    ASGI server calls it with a "lifespan" scope at the start and with each request afterwards.
+    """
 
     def __init__(self, app: Messages) -> None:
         self._app = app
@@ -61,39 +68,39 @@ class HostingMiddleware:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        async with _hosted(scope["app"]):
+        async with _registry_of(scope["app"]):
             await self._app(scope, receive, send)
 
 
 @contextlib.asynccontextmanager
-async def _hosted(app: Any) -> AsyncIterator[None]:
-    """Inside, the app's roster is up to date within a second."""
-    hosting: Hosting = getattr(app.state.args, ARGUMENT)
+async def _registry_of(app: Any) -> AsyncIterator[None]:
+    """Keeps the app's registry up to date within a second while the context is open."""
+    state: ServerState = getattr(app.state.args, ARGUMENT)
     models = _Models(app)
-    roster = Roster(
-        door=hosting.intake,
-        given=hosting.given,
-        watched=hosting.watched,
-        reserved=hosting.names,
-        announce=models.announce,
-        withdraw=models.withdraw,
-        say=_say,
+    registry = AdapterRegistry(
+        loader=state.loader,
+        named=state.named,
+        watched=state.watched,
+        reserved=state.base_names,
+        register=models.register,
+        unregister=models.unregister,
+        report=_print,
     )
-    _note_orderly_end(models.engine, hosting)
-    _add_routes(app, hosting, roster, models)
-    await roster.update()
-    task = asyncio.create_task(_keep_up(app, hosting, roster, models))
+    _note_orderly_end(models.engine, state)
+    _add_routes(app, state, registry, models)
+    await registry.update()
+    task = asyncio.create_task(_keep_up(app, state, registry, models))
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            hosting.failure = error
+            state.failure = error
             app.state.server.should_exit = True
 
     task.add_done_callback(ended)
     try:
         yield
     finally:
-        hosting.is_ready = False
+        state.is_ready = False
         task.cancel()
 
 
@@ -103,9 +110,9 @@ class _Models:
     def __init__(self, app: Any) -> None:
         self.engine = app.state.engine_client
         self._models = app.state.openai_serving_models
-        self._requests = dict(self._models.lora_requests)  # those of withdrawn names, too
+        self._requests = dict(self._models.lora_requests)  # those of unregistered names, too
 
-    async def announce(self, name: str, adapter: Admitted) -> None:
+    async def register(self, name: str, adapter: ServedAdapter) -> None:
         from vllm.lora.request import LoRARequest
 
         if name not in self._requests:
@@ -113,65 +120,67 @@ class _Models:
             self._requests[name] = LoRARequest(name, number, str(adapter.directory))
         try:
             await self.engine.add_lora(self._requests[name])
-        except Exception as error:  # the class in which vLLM passes on what a worker raised
+        except Exception as error:  # the class in which vLLM passes on a worker's error
             if self.engine.errored:
                 raise
             raise ValueError(f"{name}: vLLM refuses it: {error}") from error
         self._models.lora_requests[name] = self._requests[name]
 
-    def withdraw(self, name: str) -> None:
-        # As vLLM's own unload: requests in progress end as they began, and the engine forgets the
-        # adapter when its place is wanted.
+    def unregister(self, name: str) -> None:
+        # As vLLM's own unload: requests in progress end as they began, and the engine drops the
+        # adapter when its place is needed.
         del self._models.lora_requests[name]
 
     async def memory(self) -> dict[str, int]:
-        """Of the first worker; with tensor ranks, all hold as much."""
-        told: list[dict[str, int]] = await self.engine.collective_rpc("adapter_memory")
-        return told[0]
+        """Asks the first worker; with tensor parallelism, all have as much."""
+        memories: list[dict[str, int]] = await self.engine.collective_rpc("adapter_memory")
+        return memories[0]
 
 
-def _note_orderly_end(engine: Any, hosting: Hosting) -> None:
-    """`hosting` will know whether the server was told to stop.
+def _note_orderly_end(engine: Any, state: ServerState) -> None:
+    """Wraps `engine.shutdown` so that `state` records a stop by signal.
 
-    vLLM, told to, shuts its engine down and then the HTTP server. After the death of its engine it
-    ends the HTTP server first, and returns just as quietly.
+    On a signal, vLLM calls `engine.shutdown` and then ends the HTTP server. After the death of its
+    engine it ends the HTTP server first, and returns without an error as well.
     """
     shutdown = engine.shutdown
 
     def noted(*args: Any, **kwargs: Any) -> None:
-        hosting.was_told_to_stop |= hosting.is_ready
+        state.was_stopped |= state.is_ready
         shutdown(*args, **kwargs)
 
     engine.shutdown = noted
 
 
-async def _keep_up(app: Any, hosting: Hosting, roster: Roster, models: _Models) -> None:
+async def _keep_up(
+    app: Any, state: ServerState, registry: AdapterRegistry, models: _Models
+) -> None:
     while not app.state.server.started:
         await asyncio.sleep(0.02)
-    hosting.is_ready = True
-    for line in _opening(hosting, roster, await models.memory()):
-        _say(line)
+    state.is_ready = True
+    for line in _opening(state, registry, await models.memory()):
+        _print(line)
     while True:
         await asyncio.sleep(POLL_S)
-        await roster.update()
+        await registry.update()
 
 
-def _add_routes(app: Any, hosting: Hosting, roster: Roster, models: _Models) -> None:
+def _add_routes(app: Any, state: ServerState, registry: AdapterRegistry, models: _Models) -> None:
     from fastapi.responses import JSONResponse
 
     async def adapters() -> dict[str, Any]:
         return {
-            "base": list(hosting.names),
-            "served": {name: _facts(adapter) for name, adapter in roster.served.items()},
-            "refused": roster.refused,
+            "base": list(state.base_names),
+            "served": {name: _facts(adapter) for name, adapter in registry.served.items()},
+            "refused": registry.refused,
             "memory": await models.memory(),
         }
 
     async def adapter(name: str) -> JSONResponse:
-        if name in roster.served:
-            return JSONResponse(_facts(roster.served[name]))
-        if name in roster.refused:
-            return _problem(422, "AdapterRefused", roster.refused[name])
+        if name in registry.served:
+            return JSONResponse(_facts(registry.served[name]))
+        if name in registry.refused:
+            return _problem(422, "AdapterRefused", registry.refused[name])
         return _problem(404, "NotFoundError", f"{name}: no such adapter is served")
 
     # under /v1, where vLLM asks for the key in VLLM_API_KEY, if there is one
@@ -179,31 +188,31 @@ def _add_routes(app: Any, hosting: Hosting, roster: Roster, models: _Models) -> 
     app.add_api_route("/v1/adapters/{name}", adapter, methods=["GET"])
 
 
-def _facts(adapter: Admitted) -> dict[str, Any]:
+def _facts(adapter: ServedAdapter) -> dict[str, Any]:
     return {"digest": adapter.digest, "num_parameters": adapter.num_parameters}
 
 
 def _problem(status: int, kind: str, message: str) -> Any:
-    """In the form that OpenAI's clients read."""
+    """Formats an error as OpenAI's clients read it."""
     from fastapi.responses import JSONResponse
 
     error = {"message": message, "type": kind, "param": "model", "code": status}
     return JSONResponse({"error": error}, status_code=status)
 
 
-def _opening(hosting: Hosting, roster: Roster, memory: dict[str, int]) -> list[str]:
-    """What a person reads when the server is ready."""
-    lines = [f"adapter   {line_of(name, adapter)}" for name, adapter in roster.served.items()]
-    watched = f", watching {hosting.watched}" if hosting.watched else ""
+def _opening(state: ServerState, registry: AdapterRegistry, memory: dict[str, int]) -> list[str]:
+    """Formats the lines that a person reads when the server is ready."""
+    served = registry.served
+    watched = f", watching {state.watched}" if state.watched else ""
     return [
-        *lines,
+        *(f"adapter   {line_of(name, adapter)}" for name, adapter in served.items()),
         f"memory    {memory['num_slots']} slots of {memory['slot_bytes']:,} bytes, "
         f"{memory['shared_bytes']:,} shared by all adapters, "
         f"{memory['adapter_bytes']:,} their own",
-        f"ready     {hosting.address}/v1   base {hosting.names[0]}, {len(roster.served)} adapters"
+        f"ready     {state.address}/v1   base {state.base_names[0]}, {len(served)} adapters"
         f"{watched}",
     ]
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""From a command line to a server that can start: what can be wrong with it is found here."""
+"""Builds a server from its command line; finds all that can be wrong before it starts."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import os
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
 from tinylora_rl.base_model import checkpoint_folder
 from tinylora_rl.serving import vllm_arguments
-from tinylora_rl.serving.admission import Intake, limits_of
-from tinylora_rl.serving.app import Hosting
-from tinylora_rl.serving.naming import check_name, named_adapters
+from tinylora_rl.serving.admission import AdapterLoader, check_name, limits_of, open_named
+from tinylora_rl.serving.app import ServerState
 
 DEFAULT_SLOTS = 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class ServeOptions:
     """The command line.
 
     Attributes:
         base: folder or Hub id; `revision` is its commit there.
         adapters: DIR or NAME=DIR each.
         watch: a folder whose adapters are served as they come and go, or None.
-        name: what clients call the base; None is `base` itself.
+        name: of the base, for clients; None is `base` itself.
         slots: different adapters in one batch; None is as many as there are, at most 16.
         passed: vLLM's own arguments.
     """
@@ -46,19 +45,13 @@ class Asked:
     passed: Sequence[str]
 
 
-def prepare(
-    asked: Asked,
-    *,
-    options: Mapping[str, Any],
-    ranks: Collection[int],
-    store: Path,
-    bound: socket.socket,
-) -> tuple[Namespace, Hosting]:
-    """What `server.run` takes; nothing is started yet.
+def build_server(
+    asked: ServeOptions, *, options: Mapping[str, Any], store: Path, bound: socket.socket
+) -> tuple[Namespace, ServerState]:
+    """Returns the arguments of `server.run`; starts nothing yet.
 
     Args:
         options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
-        ranks: what vLLM takes as `max_lora_rank`.
         store: a private folder for the verified copies of adapters.
         bound: to host and port; see `server.bind`.
 
@@ -67,19 +60,19 @@ def prepare(
         OSError: the store cannot be written.
     """
     name = asked.name or asked.base
-    adapters = named_adapters(asked.adapters, reserved=(name,))
+    adapters = open_named(asked.adapters, reserved=(name,))
     watched = _watched(asked.watch)
     base = checkpoint_folder(asked.base, revision=asked.revision)
     CheckpointWeights(base)  # a checkpoint, and not a quantised one
     slots = DEFAULT_SLOTS if watched else min(DEFAULT_SLOTS, max(1, len(adapters)))
     arguments = vllm_arguments.parse(
-        vllm_arguments.Wanted(
+        vllm_arguments.ServerArguments(
             base=base,
             name=name,
             host=asked.host,
             port=asked.port,
             slots=slots if asked.slots is None else asked.slots,
-            limits=limits_of(adapters.values(), ranks, TinyLoraConfig()),
+            limits=limits_of(adapters.values(), TinyLoraConfig()),
             options={**options, **_context(base, options)},
             passed=asked.passed,
         )
@@ -89,25 +82,25 @@ def prepare(
         check_name(adapter, reserved=names)
     if asked.host not in LOOPBACK and not os.environ.get("VLLM_API_KEY"):
         print(
-            f"warning: --host={asked.host}: whoever reaches this machine may ask; set VLLM_API_KEY",
+            f"warning: --host={asked.host}: everybody on the network may ask; set VLLM_API_KEY",
             file=sys.stderr,
         )
     host = f"[{asked.host}]" if ":" in asked.host else asked.host
-    intake = Intake(base, store, vllm_arguments.limits_in(arguments))
-    given = {name: intake.admit(directory) for name, directory in adapters.items()}
-    vllm_arguments.name_adapters(arguments, given)
-    return arguments, Hosting(
-        intake=intake,
-        given=given,
+    loader = AdapterLoader(base, store, vllm_arguments.limits_in(arguments))
+    named = {name: loader.admit(adapter) for name, adapter in adapters.items()}
+    vllm_arguments.name_adapters(arguments, named)
+    return arguments, ServerState(
+        loader=loader,
+        named=named,
         watched=watched,
-        names=names,
+        base_names=names,
         socket=bound,
         address=f"http://{host}:{asked.port}",
     )
 
 
 def _context(base: Path, options: Mapping[str, Any]) -> dict[str, int]:
-    """A context that one batch holds, where a prompt may not be cut in two."""
+    """Limits the context to one batch where vLLM may not split a prompt over several."""
     from transformers import AutoConfig
 
     if options.get("enable_chunked_prefill", True):

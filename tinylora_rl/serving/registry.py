@@ -1,72 +1,72 @@
-"""Who is served: adapters given at the start, and those of a watched directory, as it changes.
+"""The registry of served adapters: those named at the start, and those of a watched directory.
 
-What is served of the watched directory is exactly what lies there and is admitted. A name once
-served keeps its adapter for the server's life: vLLM's prefix cache knows adapters by name, and
-would answer for a new one from what an old one of that name left behind.
+Exactly the adapters that lie in the watched directory and are admitted are served. A name keeps its
+adapter for the server's life: vLLM's prefix cache knows adapters by name, and would answer for a
+new one from the cache of the old one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
 
-from tinylora_rl.serving.admission import Admitted
-from tinylora_rl.serving.naming import adapter_dir, check_name
-from tinylora_rl.serving.watch import Stamp, look
+from tinylora_rl.artifact import MANIFEST
+from tinylora_rl.artifact.naming import adapter_dir
+from tinylora_rl.artifact.payload import PAYLOAD
+from tinylora_rl.artifact.summary import escaped
+from tinylora_rl.serving.admission import AdapterLoader, ServedAdapter, check_name
 
-
-class Door(Protocol):
-    """`Intake`, as far as it is used here."""
-
-    def admit(self, directory: Path) -> Admitted: ...
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Inode, modification time and size of an adapter's two files; None for one that is missing."""
 
 
-class Roster:
+class AdapterRegistry:
     """
     Args:
-        given: {name: adapter} served from the start to the end.
+        loader: reads and verifies an adapter.
+        named: {name: adapter} served from the start to the end.
         watched: a directory, or None.
         reserved: names that mean something else.
-        announce: makes an adapter answer under a name; ValueError where the engine refuses it.
-        withdraw: a name is not known any more.
-        say: called with a line for a person, for all that changes.
+        register: makes the engine answer under a name; ValueError where the engine refuses it.
+        unregister: removes a name from those that clients can ask for.
+        report: called with a line of text for each change.
 
     Attributes:
         served: {name: adapter} of those that answer now.
-        refused: {name: why} of entries in the watched directory that do not; both printable.
+        refused: {name: reason} of the other entries in the watched directory; both printable.
     """
 
     def __init__(
         self,
         *,
-        door: Door,
-        given: Mapping[str, Admitted],
+        loader: AdapterLoader,
+        named: Mapping[str, ServedAdapter],
         watched: Path | None,
         reserved: Collection[str],
-        announce: Callable[[str, Admitted], Awaitable[None]],
-        withdraw: Callable[[str], None],
-        say: Callable[[str], None],
+        register: Callable[[str, ServedAdapter], Awaitable[None]],
+        unregister: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self.served = dict(given)
+        self.served = dict(named)
         self.refused: dict[str, str] = {}
-        self._door = door
+        self._loader = loader
         self._watched = watched
-        self._reserved = frozenset(reserved) | frozenset(given)
-        self._announce = announce
-        self._withdraw = withdraw
-        self._say = say
+        self._reserved = frozenset(reserved) | frozenset(named)
+        self._register = register
+        self._unregister = unregister
+        self._report = report
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, str] = {}  # of every name that was ever served from there
         self._unreadable = ""
 
     async def update(self) -> None:
-        """The directory as it is now is what is served."""
+        """Serves the adapters that lie in the watched directory now, and no others of it."""
         if self._watched is None:
             return
         try:
-            present = await asyncio.to_thread(look, self._watched)
+            present = await asyncio.to_thread(scan, self._watched)
         except OSError as error:
             self._note_unreadable(f"watch={self._watched}: {error.strerror}; nothing is changed")
             return
@@ -74,7 +74,7 @@ class Roster:
         for name in [name for name in self._stamps if name not in present]:
             del self._stamps[name]
             self._drop(name)
-            self.refused.pop(_plain(name), None)
+            self.refused.pop(escaped(name), None)
         for name, stamp in present.items():
             if self._stamps.get(name) != stamp:
                 self._stamps[name] = stamp
@@ -83,7 +83,7 @@ class Roster:
     async def _consider(self, name: str, watched: Path) -> None:
         try:
             check_name(name, self._reserved)
-            adapter = await asyncio.to_thread(self._door.admit, adapter_dir(watched / name))
+            adapter = await asyncio.to_thread(self._loader.load, watched / name)
             before = self._digests.get(name, adapter.digest)
             if before != adapter.digest:
                 raise ValueError(
@@ -91,41 +91,62 @@ class Roster:
                     f"{adapter.digest[:12]}); put it there under a name of its own"
                 )
             if name not in self.served:
-                await self._announce(name, adapter)
+                await self._register(name, adapter)
                 self.served[name], self._digests[name] = adapter, adapter.digest
-                self._say(f"serving {line_of(name, adapter)}")
+                self._report(f"serving {line_of(name, adapter)}")
         except (ValueError, OSError) as error:
             self._drop(name)
-            self._refuse(name, _plain(str(error).replace(f"{watched}/", "")))
+            self._refuse(name, escaped(str(error).replace(f"{watched}/", "")))
             if isinstance(error, OSError):
                 self._stamps[name] = ()  # this machine's fault: it is tried again
         else:
-            self.refused.pop(_plain(name), None)
+            self.refused.pop(escaped(name), None)
 
     def _refuse(self, name: str, reason: str) -> None:
-        if self.refused.get(_plain(name)) != reason:
-            self._say(f"refused {reason}")
-        self.refused[_plain(name)] = reason
+        if self.refused.get(escaped(name)) != reason:
+            self._report(f"refused {reason}")
+        self.refused[escaped(name)] = reason
 
     def _drop(self, name: str) -> None:
         if name in self.served and name not in self._reserved:
-            self._withdraw(name)
+            self._unregister(name)
             del self.served[name]
-            self._say(f"withdrawn {name}")
+            self._report(f"withdrawn {name}")
 
     def _note_unreadable(self, reason: str) -> None:
         if reason and reason != self._unreadable:
-            self._say(reason)
+            self._report(reason)
         self._unreadable = reason
 
 
-def line_of(name: str, adapter: Admitted) -> str:
-    """For a person: name, count of numbers, digest."""
+def scan(directory: Path) -> dict[str, Stamp]:
+    """Returns {name: stamp} of every entry with a manifest, in the order of the names.
+
+    An adapter without its manifest is still being written, and so is an entry whose name begins
+    with a dot (`atomic.replacing_directory`).
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    with os.scandir(directory) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    stamps = {name: _stamp(directory / name) for name in names}
+    return {name: stamp for name, stamp in stamps.items() if stamp[0] is not None}
+
+
+def line_of(name: str, adapter: ServedAdapter) -> str:
+    """Formats an adapter for a person: name, count of numbers, digest."""
     return f"{name}   {adapter.num_parameters} numbers, digest {adapter.digest[:12]}"
 
 
-def _plain(text: str) -> str:
-    """`text` without what moves a cursor or is no Unicode: it may be a stranger's."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+def _stamp(folder: Path) -> Stamp:
+    directory = adapter_dir(folder)
+    return tuple(_file_stamp(directory / name) for name in (MANIFEST, PAYLOAD))
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:  # missing, or not a folder above it
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

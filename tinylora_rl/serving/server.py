@@ -1,4 +1,4 @@
-"""vLLM's OpenAI-compatible server, run to its end with our adapters."""
+"""Runs vLLM's OpenAI-compatible server with our adapters."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from types import FrameType
 from typing import NoReturn
 
 from tinylora_rl.errors import EXIT_FAILED, ConfigError, MachineError
-from tinylora_rl.serving.app import ARGUMENT, Hosting
+from tinylora_rl.serving.app import ARGUMENT, ServerState
 
 WANTED_FILES = 65535
-"""Open files, of which every client takes one."""
+"""Open files; every client takes one."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The socket on which clients will find the server; nobody else gets it any more.
+    """Binds the socket on which clients will find the server, before anything expensive starts.
 
     Raises:
-        ConfigError: that is no port.
-        MachineError: somebody has it, or this machine has no such address.
+        ConfigError: the port is out of range.
+        MachineError: the port is taken, or this machine has no such address.
     """
     if not 0 < port < 1 << 16:
         raise ConfigError(f"--port={port}: use a number from 1 to 65535")
@@ -37,19 +37,19 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        mend = "choose another --port" if taken else "choose another --host or --port"
-        raise MachineError(f"--port={port}: {host}:{port}: {error.strerror}; {mend}") from error
+        hint = "choose another --port" if taken else "choose another --host or --port"
+        raise MachineError(f"--port={port}: {host}:{port}: {error.strerror}; {hint}") from error
     return bound
 
 
-def run(arguments: Namespace, hosting: Hosting) -> int:
+def run(arguments: Namespace, state: ServerState) -> int:
     """Serves until SIGTERM or SIGINT.
 
     Returns:
-        The exit code: 0 when it was told to stop, 1 when its engine died.
+        The exit code: 0 after a signal, 1 when the engine died.
 
     Raises:
-        KeyboardInterrupt: it was told to stop before it answered anybody.
+        KeyboardInterrupt: a signal came before the server was ready.
     """
     import uvloop
     from vllm.entrypoints.openai.api_server import run_server_worker, validate_api_server_args
@@ -58,27 +58,27 @@ def run(arguments: Namespace, hosting: Hosting) -> int:
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     validate_api_server_args(arguments)
     _allow_open_files()
-    setattr(arguments, ARGUMENT, hosting)
-    # not vLLM's run_server: it tells of a signal by KeyboardInterrupt, which vLLM's own handshake
+    setattr(arguments, ARGUMENT, state)
+    # not vLLM's run_server: it raises KeyboardInterrupt on a signal, which vLLM's own handshake
     # with its engine swallows (zmq_socket_ctx), and then waits for that engine for ten minutes
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_starting)
     try:
-        uvloop.run(run_server_worker(hosting.address, hosting.socket, arguments))
+        uvloop.run(run_server_worker(state.address, state.socket, arguments))
     except _StoppedEarlyError:
         raise KeyboardInterrupt from None
-    if hosting.was_told_to_stop and hosting.failure is None:
+    if state.was_stopped and state.failure is None:
         return 0
-    print(f"error: {hosting.failure or 'the engine died; vLLM said why'}", file=sys.stderr)
+    print(f"error: {state.failure or 'the engine died; vLLM said why'}", file=sys.stderr)
     return EXIT_FAILED
 
 
 class _StoppedEarlyError(BaseException):
-    """Passes every `except Exception` on its way out, and every `except KeyboardInterrupt`."""
+    """Raised by a signal; neither `except Exception` nor `except KeyboardInterrupt` catches it."""
 
 
 def _stop_starting(signum: int, frame: FrameType | None) -> NoReturn:
-    """Until vLLM's server has handlers of its own."""
+    """Handles signals until vLLM's server installs handlers of its own."""
     del frame
     os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
     raise _StoppedEarlyError

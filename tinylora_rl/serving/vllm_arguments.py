@@ -1,4 +1,4 @@
-"""vLLM's own command line, with what serving adapters needs of it."""
+"""Builds vLLM's own command line, and checks what the user passed on to it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.serving.admission import Admitted, Limits
+from tinylora_rl.serving.admission import Limits, ServedAdapter
 from tinylora_rl.serving.app import MIDDLEWARE
-from tinylora_rl.serving.worker import EXTENSION
+from tinylora_rl.vllm_plugin.lora_limits import lora_options, slot_rank_in
+from tinylora_rl.vllm_plugin.worker_extension import EXTENSION
 
 MAX_KNOWN_ADAPTERS = 1 << 16
-"""How many vLLM keeps outside its slots, a few kilobytes each; beyond it, it reads them again."""
+"""Adapters that vLLM keeps outside its slots, a few kilobytes each; it reads others again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What the server is to be.
+class ServerArguments:
+    """Our own arguments of the server.
 
     Attributes:
-        base: folder of the base model; `name` is what clients call it.
+        base: folder of the base model; clients call it `name`.
         slots: different adapters in one batch.
         options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
         passed: further arguments for vLLM's command line; they win over `options`.
@@ -38,41 +39,42 @@ class Wanted:
     passed: Sequence[str]
 
 
-def parse(wanted: Wanted) -> Namespace:
-    """vLLM's parsed arguments.
+def parse(ours: ServerArguments) -> Namespace:
+    """Returns vLLM's parsed arguments.
 
     Raises:
         ValueError: an argument would undo what makes the server safe, or adapters served.
-        SystemExit: vLLM does not take an argument; it has said why.
+        SystemExit: vLLM does not take an argument; it has printed the reason.
     """
     from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     if os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "0") not in ("", "0", "false", "False"):
         raise ValueError(
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING: with it, whoever may ask may name any path of this "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING: with it, every client may name any path of this "
             "machine; unset it, and use --watch"
         )
     parser = make_arg_parser(
         FlexibleArgumentParser(prog="python -m tinylora_rl.serve ... --", allow_abbrev=False)
     )
     lora = {
-        "enable_lora": True,
-        "max_loras": wanted.slots,
-        "max_cpu_loras": max(wanted.slots, MAX_KNOWN_ADAPTERS),
-        "max_lora_rank": wanted.limits.max_rank,
-        "lora_target_modules": sorted(wanted.limits.target_modules),
+        **lora_options(
+            rank=ours.limits.max_rank,
+            slots=ours.slots,
+            known=max(ours.slots, MAX_KNOWN_ADAPTERS),
+        ),
+        "lora_target_modules": sorted(ours.limits.target_modules),
     }
-    ours = {
-        "model": str(wanted.base),
-        "served_model_name": [wanted.name],
-        "host": wanted.host,
-        "port": wanted.port,
+    place = {
+        "model": str(ours.base),
+        "served_model_name": [ours.name],
+        "host": ours.host,
+        "port": ours.port,
     }
     arguments = parser.parse_args(
-        [*flags({**wanted.options, **lora, **ours}), *wanted.passed],
+        [*flags({**ours.options, **lora, **place}), *ours.passed],
     )
-    _check(arguments, wanted)
+    _check(arguments, ours)
     validate_parsed_serve_args(arguments)
     arguments.worker_extension_cls = EXTENSION
     arguments.middleware = [*arguments.middleware, MIDDLEWARE]
@@ -80,24 +82,24 @@ def parse(wanted: Wanted) -> Namespace:
 
 
 def limits_in(arguments: Namespace) -> Limits:
-    """What the engine will have slots for, whoever asked for it."""
+    """Returns the limits of the engine's slots; arguments passed on may have changed ours."""
     return Limits(
-        max_rank=arguments.max_lora_rank,
+        max_rank=slot_rank_in(arguments),
         target_modules=frozenset(arguments.lora_target_modules),
     )
 
 
-def name_adapters(arguments: Namespace, given: Mapping[str, Admitted]) -> None:
-    """vLLM loads these before it answers anybody."""
+def name_adapters(arguments: Namespace, named: Mapping[str, ServedAdapter]) -> None:
+    """Adds the adapters that vLLM loads before it answers the first request."""
     from vllm.entrypoints.openai.models.protocol import LoRAModulePath
 
     arguments.lora_modules = [
-        LoRAModulePath(name=name, path=str(adapter.directory)) for name, adapter in given.items()
+        LoRAModulePath(name=name, path=str(adapter.directory)) for name, adapter in named.items()
     ]
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """`options` as a command line: true is --key, false --no-key, a list repeats its values."""
+    """Formats a command line: true is --key, false is --no-key, a list gives several values."""
     words: list[str] = []
     for key, value in options.items():
         flag = key.replace("_", "-")
@@ -110,17 +112,17 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _check(arguments: Namespace, wanted: Wanted) -> None:
-    """What was passed on to vLLM leaves our own arguments standing."""
+def _check(arguments: Namespace, ours: ServerArguments) -> None:
+    """Refuses arguments, passed on to vLLM, that would override ours."""
     refused = {
         "model_tag": (arguments.model_tag is not None, "the base is the first argument, before --"),
-        "model": (arguments.model != str(wanted.base), "the base is the first argument, before --"),
-        "host": (arguments.host != wanted.host, "it is given before --"),
-        "port": (arguments.port != wanted.port, "it is given before --"),
+        "model": (arguments.model != str(ours.base), "the base is the first argument, before --"),
+        "host": (arguments.host != ours.host, "it is given before --"),
+        "port": (arguments.port != ours.port, "it is given before --"),
         "trust_remote_code": (arguments.trust_remote_code, "no code of a model's is ever run"),
         "api_key": (
             bool(arguments.api_key),
-            "a secret on the command line is everybody's; set VLLM_API_KEY",
+            "every user of this machine can read a secret there; set VLLM_API_KEY",
         ),
         "lora_modules": (bool(arguments.lora_modules), "name adapters before --"),
         "enable_lora": (not arguments.enable_lora, "adapters are served as LoRA"),
@@ -129,7 +131,7 @@ def _check(arguments: Namespace, wanted: Wanted) -> None:
         "headless": (arguments.headless, "a server without HTTP serves nobody"),
         "api_server_count": (
             arguments.api_server_count not in (None, 1),
-            "one process keeps the roster; put several servers behind a proxy",
+            "one process has the registry; put several servers behind a proxy",
         ),
         "nnodes": (getattr(arguments, "nnodes", 1) != 1, "adapters lie on this machine's disk"),
     }

@@ -1,1 +1,3 @@
-"""What runs inside vLLM, or knows how vLLM wants to be asked: for training and evaluation alike."""
+"""Code that runs inside vLLM's workers, or prepares its requests: for training, evaluation and
+serving alike.
+"""

@@ -1,6 +1,6 @@
-"""What the CPU build of vLLM does not do and a run needs: to load weights twice, to keep to seeds.
+"""Patches of vLLM's CPU build: loading weights twice, seeds in mixed batches, LoRA beside the base.
 
-Applied only on a machine without an accelerator; each states why, and when it can go.
+Applied in workers without an accelerator; each states its reason and when it can be removed.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import torch
 
 
 def patch_cpu_build() -> None:
-    """Both patches are applied to this process, once; before the worker builds its model."""
+    """Applies all patches to this process, once; call it before the worker builds its model."""
     keep_weights_after_packing()
     keep_to_seeds_in_mixed_batches()
+    keep_the_base_apart()
 
 
 def keep_weights_after_packing() -> None:
-    """vLLM's CPU linears keep their weight beside the packed copy, so that it can be loaded again.
+    """Keeps the weight of vLLM's CPU linears beside the packed copy, so that it can be reloaded.
 
-    Why: `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)` replaces `layer.weight` by an
-    empty tensor without a weight loader; the first weight sync then fails. verl packs anew after
-    each sync (`process_weights_after_loading`), so the kept weight is the only thing missing.
-    Remove
-    when: vLLM's CPU backend supports reloading weights.
+    Why: vLLM calls `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)` after it has loaded
+    the model, which replaces `layer.weight` by an empty tensor without a weight loader; the first
+    weight sync then fails. Packing again after each sync (`process_weights_after_loading`) works
+    as it is.
+    Remove when: vLLM's CPU backend supports reloading weights.
     """
     from vllm.model_executor.layers import utils
 
@@ -40,12 +41,13 @@ def _dispatch_and_keep(original, layer, remove_weight: bool) -> None:  # type: i
 
 
 def keep_to_seeds_in_mixed_batches() -> None:
-    """A request with a seed is sampled by it, whichever requests are in the batch beside it.
+    """Samples a request that has a seed by this seed, whatever else is in the batch.
 
-    Why: `TopKTopPSampler.forward_cpu` draws for the whole batch at once, past every seed, unless
-    each row has one; a greedy row has none. A validation of greedy and sampled rows could then
-    not be repeated. Upstream: vllm-project/vllm issue 51226.
-    Remove when: vLLM has mended it (pull request 51206).
+    Why: vLLM samples every decoding step by `TopKTopPSampler.forward_cpu`, which draws for the
+    whole batch at once and ignores all seeds unless each row has one; a greedy row has none. A
+    validation of greedy and sampled rows could then not be repeated. Upstream: vllm-project/vllm
+    issue 51226.
+    Remove when: vLLM has fixed it (pull request 51206); `test_vllm_still_needs_the_patch` fails.
     """
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 
@@ -60,9 +62,39 @@ def keep_to_seeds_in_mixed_batches() -> None:
         generators: dict[int, torch.Generator],
         *top_k_top_p: Any,
     ) -> Any:
-        if generators:  # the other rows draw as they would have, from torch's own
+        if generators:  # the other rows draw from torch's own generator, as they would have
             unseeded = dict.fromkeys(range(len(logits_BV)), torch.default_generator)
             generators = {**unseeded, **generators}
         return original(sampler, logits_BV, generators, *top_k_top_p)
 
     TopKTopPSampler.forward_cpu = forward_cpu
+
+
+def keep_the_base_apart() -> None:
+    """Adds no adapter to the tokens of a request that has none.
+
+    Why: vLLM marks these tokens with slot -1, and its torch kernels index the slots with it: beside
+    requests with adapters, they get the adapter in the last slot (GPU kernels skip them). With
+    fewer slots than adapters, none stays empty. vLLM calls `sgmv_shrink` in every LoRA layer that
+    is given a prompt. Upstream: vllm-project/vllm issue 48421.
+    Remove when: `test_vllm_gives_the_base_an_adapter_on_a_cpu` fails.
+    """
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    original = punica_cpu.sgmv_shrink
+    if not isinstance(original, partial):
+        punica_cpu.sgmv_shrink = partial(_shrink, original)
+
+
+def _shrink(  # type: ignore[no-untyped-def]
+    original,
+    inputs: torch.Tensor,
+    lora_a: torch.Tensor,
+    output: torch.Tensor,
+    starts: torch.Tensor,
+    lengths: torch.Tensor,
+    slots: torch.Tensor,
+    *rest: Any,
+) -> None:
+    original(inputs, lora_a, output, starts, lengths, slots, *rest)
+    output[torch.repeat_interleave(slots, lengths) < 0] = 0  # so that its expansion is 0, too

@@ -1,4 +1,4 @@
-"""Log-probs of a given text, as vLLM itself computes them."""
+"""Computes log-probs of a given text with vLLM itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 async def prompt_log_probs(
     engine: Any, token_ids: list[int], lora_request: Any = None
 ) -> list[float]:
-    """log p(token_ids[1:] | what comes before each), natural logarithms, at temperature 1.
+    """Returns log p(token | all before it) of token_ids[1:]: natural logarithms, at temperature 1.
 
     Args:
         engine: a vLLM AsyncLLM.

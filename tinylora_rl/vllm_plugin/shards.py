@@ -1,10 +1,10 @@
-"""Where a Hugging Face weight lives in a vLLM worker: fused with others, cut over tensor ranks.
+"""Finds a Hugging Face weight in a vLLM worker: fused with others, cut over tensor ranks.
 
-vLLM holds q, k, v in one parameter and gate, up in another; a tensor-parallel worker holds some
-heads' rows of those, and some columns of o and down. Key and value heads are replicated where there
-are fewer of them than workers.
+vLLM has q, k, v in one parameter and gate, up in another; a tensor-parallel worker has some heads'
+rows of those, and some columns of o and down. Key and value heads are replicated where there are
+fewer of them than workers.
 
-Legend: O out, I in, of the whole weight; o, i of what this worker holds of it.
+Legend: O out, I in, of the whole weight; o, i of this worker's shard.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One adapted weight, as far as this worker holds it.
+    """This worker's part of one adapted weight.
 
     Attributes:
         weight_name: the whole weight's Hugging Face name.
-        layer: vLLM's linear, whose parameter `weight` holds the shard; without any LoRA around it.
-        lora: the LoRA layer around it, if there is one, and the shard's slot in it.
+        layer: vLLM's linear, whose parameter `weight` contains the shard; without LoRA around it.
+        lora: the LoRA layer around it, if there is one, and the shard's index among its parts.
         local_rows: the shard's rows in that parameter.
-        rows, columns: what it is of the whole weight.
+        rows, columns: the shard's place in the whole weight.
     """
 
     weight_name: str
@@ -38,13 +38,13 @@ class Shard:
 
     @property
     def weight_oi(self) -> torch.Tensor:
-        """The shard itself, a view."""
+        """Returns the shard itself, a view."""
         weight: Any = self.layer.weight
         return weight.data[self.local_rows]
 
 
 def find_shards(model: nn.Module, module_names: Iterable[str]) -> dict[str, Shard]:
-    """{module name: its shard} in this worker's `model`.
+    """Returns {module name: its shard} in this worker's `model`.
 
     Args:
         module_names: Hugging Face names of linears, "model.layers.0.self_attn.q_proj".
@@ -68,14 +68,15 @@ def find_shards(model: nn.Module, module_names: Iterable[str]) -> dict[str, Shar
             path, slot = name, 0  # an architecture that does not fuse this one
         if path not in modules:
             raise ValueError(
-                f"{name}: vLLM's {type(model).__name__} has no {path}; what it holds cannot be "
-                "proved, so this architecture is not supported"
+                f"{name}: vLLM's {type(model).__name__} has no {path}; its weights cannot be "
+                "verified, so this architecture is not supported"
             )
         shards[name] = _shard(name, modules[path], slot)
     return shards
 
 
 def _shard(name: str, module: nn.Module, slot: int) -> Shard:
+    # row order and sizes as in these classes' weight_loader, vllm/model_executor/layers/linear.py
     from vllm.model_executor.layers.linear import (
         ColumnParallelLinear,
         QKVParallelLinear,
@@ -88,7 +89,7 @@ def _shard(name: str, module: nn.Module, slot: int) -> Shard:
     lora = (module, slot) if layer is not module else None
     if not isinstance(getattr(layer, "quant_method", None), UnquantizedLinearMethod):
         raise ValueError(
-            f"{name}: vLLM holds it as {type(layer).__name__}, quantised or not a plain linear; "
+            f"{name}: vLLM has it as {type(layer).__name__}, quantised or not a plain linear; "
             "use an unquantised rollout"
         )
     num_in = layer.weight.shape[1]

@@ -2,8 +2,8 @@
 
 vLLM takes a `worker_extension_cls` by name, imports it in each worker process, appends it to the
 bases of its own worker class, and makes its methods callable through `collective_rpc`
-(vllm/v1/worker/worker_base.py). Evaluation names `WorkerExtension`. Training names
-its subclass in `verl_plugin.sync.worker_extension`, which adds verl's transport of whole weights.
+(vllm/v1/worker/worker_base.py). Evaluation and serving name `WorkerExtension`. Training names its
+subclass in `verl_plugin.sync.worker_extension`, which adds verl's transport of whole weights.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ class WorkerExtension:
         """Patches vLLM in this process; vLLM creates the worker before it builds the model."""
         from vllm.platforms import current_platform
 
+        from tinylora_rl.vllm_plugin import lora_manager
+
         if current_platform.is_cpu():
             patch_cpu_build()
+        lora_manager.install()
         return super().__new__(cls)
 
     def set_factors(self, payload: bytes, settings: dict[str, Any]) -> None:
@@ -98,7 +101,8 @@ class WorkerExtension:
             if before is not None:
                 before.restore()
             return
-        update = artifact.load_update(directory, checkpoint)
+        stored = artifact.open(directory)
+        update = stored.update(checkpoint)
         if before is not None:
             before.restore(keep=update.groups)
         self._policy = WorkerPolicy(
@@ -107,8 +111,7 @@ class WorkerExtension:
             MergeSettings(groups=update.groups, rounding=rounding, pristine="checkpoint"),
             checkpoint=checkpoint,
         )
-        digest = artifact.read_manifest(directory)["digest"]
-        self._policy.merge(update.acting_v, noise_seed=digest)
+        self._policy.merge(update.acting_v, noise_seed=stored.digest)
 
     def record_policy(self, policy_version: int | None, v_digest: str | None, **facts: Any) -> None:
         """Sets the policy that receipts state from here on; `facts` are added to them."""
@@ -128,3 +131,8 @@ class WorkerExtension:
         if measure:
             receipt["measurements"] = [] if self._policy is None else self._policy.measurements()
         return receipt
+
+    def adapter_memory(self) -> dict[str, int]:
+        """Reports the memory of LoRA slots and adapters; see `TinyLoraWorkerManager.memory`."""
+        memory: dict[str, int] = self.model_runner.lora_manager.memory()
+        return memory

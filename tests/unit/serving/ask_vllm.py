@@ -20,7 +20,7 @@ def lora_outputs() -> dict[str, list[list[float]]]:
     from vllm.lora.layers import LoRAMapping
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-    from tinylora_rl.serving.cpu_lora import keep_the_base_apart
+    from tinylora_rl.vllm_plugin.cpu_patch import keep_the_base_apart
 
     generator = torch.Generator().manual_seed(0)
     x_TI = torch.randn(3, 5, generator=generator)
@@ -47,9 +47,9 @@ def lora_outputs() -> dict[str, list[list[float]]]:
 def parsed(words: list[str]) -> dict[str, Any]:
     """What becomes of a command line: its error, or what matters of it."""
     from tinylora_rl.serving.admission import Limits
-    from tinylora_rl.serving.vllm_arguments import Wanted, limits_in, parse
+    from tinylora_rl.serving.vllm_arguments import ServerArguments, limits_in, parse
 
-    wanted = Wanted(
+    ours = ServerArguments(
         base=Path("/models/base"),
         name="base",
         host="127.0.0.1",
@@ -62,7 +62,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            arguments = parse(wanted)
+            arguments = parse(ours)
     except ValueError as error:
         return {"refused": str(error)}
     except SystemExit as stop:

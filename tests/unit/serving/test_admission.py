@@ -7,21 +7,21 @@ from safetensors.torch import load_file, save_file
 from tests.unit.serving.made import make_adapters
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig
-from tinylora_rl.serving.admission import Intake, Limits, limits_of
+from tinylora_rl.serving.admission import AdapterLoader, Limits, limits_of
 from tinylora_rl.tasks.arithmetic import base_model_dir
+from tinylora_rl.vllm_plugin import lora_limits
 
-RANKS = (1, 8, 16)
 LIMITS = Limits(max_rank=8, target_modules=frozenset(TinyLoraConfig().target_modules))
 
 
-def intake_of(tmp_path, base=None, limits=LIMITS) -> Intake:
+def loader_of(tmp_path, base=None, limits=LIMITS) -> AdapterLoader:
     (tmp_path / "store").mkdir(exist_ok=True)
-    return Intake(base or base_model_dir(), tmp_path / "store", limits)
+    return AdapterLoader(base or base_model_dir(), tmp_path / "store", limits)
 
 
 def test_what_is_admitted_is_copied_and_does_not_need_its_directory(tmp_path, adapters):
     mine = shutil.copytree(adapters["one"], tmp_path / "mine")
-    admitted = intake_of(tmp_path).admit(mine)
+    admitted = loader_of(tmp_path).load(mine)
     shutil.rmtree(mine)
     assert admitted.num_parameters == 13
     assert artifact.read_manifest(admitted.directory)["digest"] == admitted.digest
@@ -30,9 +30,9 @@ def test_what_is_admitted_is_copied_and_does_not_need_its_directory(tmp_path, ad
 
 
 def test_a_second_look_takes_the_copy(tmp_path, adapters):
-    intake = intake_of(tmp_path)
-    assert intake.admit(adapters["one"]) == intake.admit(adapters["one"])
-    assert intake.admit(adapters["two"]) != intake.admit(adapters["one"])
+    loader = loader_of(tmp_path)
+    assert loader.load(adapters["one"]) == loader.load(adapters["one"])
+    assert loader.load(adapters["two"]) != loader.load(adapters["one"])
     assert len(list((tmp_path / "store").iterdir())) == 2
 
 
@@ -70,7 +70,7 @@ def test_a_tampered_adapter_is_refused_and_leaves_nothing(tmp_path, adapters, da
     mine = shutil.copytree(adapters["one"], tmp_path / "mine")
     damage(mine)
     with pytest.raises(ValueError, match=reason) as refusal:
-        intake_of(tmp_path).admit(mine)
+        loader_of(tmp_path).load(mine)
     assert str(mine) in str(refusal.value)
     assert not list((tmp_path / "store").iterdir())
 
@@ -81,30 +81,32 @@ def test_an_adapter_of_another_base_is_refused_by_the_path_it_was_given(tmp_path
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] += 1
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="base_digest differs") as refusal:
-        intake_of(tmp_path, other).admit(adapters["one"])
+        loader_of(tmp_path, other).load(adapters["one"])
     assert str(adapters["one"]) in str(refusal.value)
     assert "store" not in str(refusal.value)
     assert not list((tmp_path / "store").iterdir())
 
 
 def test_limits_are_refused_before_the_base_is_decomposed(tmp_path, adapters):
-    intake = intake_of(tmp_path, limits=Limits(max_rank=1, target_modules=LIMITS.target_modules))
+    loader = loader_of(tmp_path, limits=Limits(max_rank=1, target_modules=LIMITS.target_modules))
     with pytest.raises(ValueError, match="r=2: this server has slots up to rank 1"):
-        intake.admit(adapters["one"])
-    intake = intake_of(tmp_path, limits=Limits(max_rank=8, target_modules=frozenset({"q_proj"})))
+        loader.load(adapters["one"])
+    loader = loader_of(tmp_path, limits=Limits(max_rank=8, target_modules=frozenset({"q_proj"})))
     with pytest.raises(ValueError, match="target_modules=k_proj: this server has slots for q_proj"):
-        intake.admit(adapters["one"])
-    assert intake.admit(adapters["narrow"]).num_parameters == 2
+        loader.load(adapters["one"])
+    assert loader.load(adapters["narrow"]).num_parameters == 2
 
 
-def test_limits_hold_what_is_given_and_no_more(adapters):
-    assert limits_of([adapters["narrow"]], RANKS, TinyLoraConfig()) == Limits(
+def test_limits_hold_what_is_given_and_no_more(adapters, monkeypatch):
+    stored = {name: artifact.open(directory) for name, directory in adapters.items()}
+    assert limits_of([stored["narrow"]], TinyLoraConfig()) == Limits(
         max_rank=8, target_modules=frozenset({"q_proj"})
     )
-    assert limits_of(adapters.values(), RANKS, TinyLoraConfig()).max_rank == 8
-    assert limits_of([], RANKS, TinyLoraConfig()) == LIMITS
+    assert limits_of(stored.values(), TinyLoraConfig()).max_rank == 8
+    assert limits_of([], TinyLoraConfig()) == LIMITS
+    monkeypatch.setattr(lora_limits, "LORA_RANKS", (1,))
     with pytest.raises(ValueError, match=r"wide: r=4: vLLM serves LoRA up to rank 1"):
-        limits_of([adapters["wide"]], (1,), TinyLoraConfig())
+        limits_of([stored["wide"]], TinyLoraConfig())
 
 
 def test_a_strangers_digest_proves_nothing_about_the_base(tmp_path, adapters):
@@ -117,4 +119,4 @@ def test_a_strangers_digest_proves_nothing_about_the_base(tmp_path, adapters):
     del manifest["digest"]
     (mine / "manifest.json").write_bytes(render_manifest(manifest))
     with pytest.raises(ValueError, match="projection_digest differs"):
-        intake_of(tmp_path).admit(mine)
+        loader_of(tmp_path).load(mine)

@@ -1,21 +1,27 @@
+"""The names of adapters on the command line; a run directory is its newest adapter."""
+
+import shutil
+
 import pytest
 
-from tinylora_rl.serving.naming import named_adapters
+from tinylora_rl.serving.admission import open_named
 
 
-@pytest.fixture
-def home(tmp_path):
-    for run in ("first", "second"):
-        (tmp_path / run / "adapter").mkdir(parents=True)
-        (tmp_path / run / "adapter" / "manifest.json").touch()
-    (tmp_path / "a=b").mkdir()
-    (tmp_path / "bad name").mkdir()
-    return tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, adapters):
+    home = tmp_path_factory.mktemp("home")
+    for folder in ("first/adapter", "second/adapter", "a=b", "bad name"):
+        shutil.copytree(adapters["one"], home / folder)
+    return home
+
+
+def directories(entries, reserved=()):
+    return {name: adapter.directory for name, adapter in open_named(entries, reserved).items()}
 
 
 def test_directories_runs_and_given_names(home):
     given = [f"{home}/first", f"chosen={home}/first/adapter", f"{home}/second/adapter"]
-    assert named_adapters(given, reserved=()) == {
+    assert directories(given, reserved=()) == {
         "first": home / "first" / "adapter",
         "chosen": home / "first" / "adapter",
         "second": home / "second" / "adapter",
@@ -24,8 +30,8 @@ def test_directories_runs_and_given_names(home):
 
 def test_a_folder_with_an_equals_sign_is_a_folder(home):
     with pytest.raises(ValueError, match="is no name for an adapter"):
-        named_adapters([f"{home}/a=b"], reserved=())
-    assert named_adapters([f"c={home}/a=b"], reserved=()) == {"c": home / "a=b"}
+        open_named([f"{home}/a=b"], reserved=())
+    assert directories([f"c={home}/a=b"], reserved=()) == {"c": home / "a=b"}
 
 
 @pytest.mark.parametrize(
@@ -42,4 +48,4 @@ def test_a_folder_with_an_equals_sign_is_a_folder(home):
 )
 def test_what_cannot_be_meant_is_refused(home, given, reason):
     with pytest.raises(ValueError, match=reason):
-        named_adapters([entry.format(home=home) for entry in given], reserved=("base",))
+        open_named([entry.format(home=home) for entry in given], reserved=("base",))

@@ -54,7 +54,7 @@ def told(tmp_path_factory):
 
 
 def test_vllm_gives_the_base_an_adapter_on_a_cpu(told):
-    """Fails when vLLM is mended (vllm-project/vllm#48421): `serving/cpu_lora.py` can go then."""
+    """Fails when vLLM is fixed (vllm-project/vllm#48421): remove `keep_the_base_apart` then."""
     lora = told["lora"]
     assert lora["vllm"][0] != pytest.approx(lora["wanted"][0], abs=1e-3)
 
@@ -77,7 +77,7 @@ def test_our_arguments_are_vllms(told):
         "max_loras": 3,
         "max_rank": 8,
         "target_modules": ["k_proj", "q_proj"],
-        "middleware": ["tinylora_rl.serving.app.HostingMiddleware"],
+        "middleware": ["tinylora_rl.serving.app.AdapterMiddleware"],
     }
 
 
@@ -88,7 +88,7 @@ def test_what_is_passed_on_wins(told):
 
 
 @pytest.mark.parametrize(
-    ("line", "mend"),
+    ("line", "fix"),
     [
         ("host", "before --"),
         ("model", "first argument"),
@@ -103,8 +103,8 @@ def test_what_is_passed_on_wins(told):
         ("headless", "serves nobody"),
     ],
 )
-def test_what_would_undo_the_server_is_refused(told, line, mend):
-    assert mend in told["parsed"][line]["refused"]
+def test_what_would_undo_the_server_is_refused(told, line, fix):
+    assert fix in told["parsed"][line]["refused"]
 
 
 def test_vllm_refuses_what_it_does_not_know(told):

@@ -74,6 +74,10 @@ def main() -> None:
         enable_chunked_prefill=False,
         gpu_memory_utilization=0.2,
     )
+    result: dict = {"held": [], "base": llm.collective_rpc("weights_digest"), "adapters": []}
+    for directory in task["adapters"]:
+        llm.collective_rpc("load_adapter", args=(directory, "nearest"))
+        result["adapters"].append(llm.collective_rpc("weights_digest"))
     bank = Path(task["bank"]).read_bytes()
     settings = {**task["settings"], "pristine": "device"}
     llm.collective_rpc("set_factors", args=(bank, settings))
@@ -95,7 +99,6 @@ def main() -> None:
         llm.collective_rpc(method, args=(payload, len(v), version))
         return llm.collective_rpc("policy_receipt")
 
-    result: dict = {"held": []}
     for version, v in enumerate(task["vectors"]):
         receipts = hold("load_vector", v, version)
         digests = llm.collective_rpc("weights_digest")

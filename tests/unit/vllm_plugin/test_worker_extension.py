@@ -32,7 +32,7 @@ NUM_STEPS = 500
     params=[pytest.param(1, marks=pytest.mark.slow), 2],
     ids=["one_worker", "two_workers"],
 )
-def held(request, tmp_path_factory):
+def held(request, tmp_path_factory, adapters):
     """(task, what the workers told, adapter on the Hugging Face model)."""
     folder = tmp_path_factory.mktemp("hold")
     base = CheckpointWeights(base_model_dir())
@@ -50,6 +50,10 @@ def held(request, tmp_path_factory):
         "prompts": [list(ids) for ids in arithmetic_prompts(4)],
         "vectors": [v.tolist() for v in vectors],
         "num_steps": NUM_STEPS,
+        "adapters": [
+            str(adapters[name]) if name else None
+            for name in ("one", "narrow", None, "wide", "narrow", "one", None)
+        ],
     }
     (folder / "task.json").write_text(json.dumps(task))
     finished = subprocess.run(
@@ -114,6 +118,15 @@ def test_every_worker_proves_what_it_holds(held):
             assert measured["sync/held_resolution"] < 1e-3
     rows = [entry["rows"] for r in told["held"][0]["receipts"] for entry in r["measurements"]]
     assert all(rows), "a worker that no row speaks for proves nothing"
+
+
+def test_adapters_come_and_go_and_leave_the_base_bit_for_bit(held):
+    """Of different ranks and modules: those that the next one does not adapt are the base's."""
+    _, _, told, _, _ = held
+    one, narrow, base, wide, narrow_again, one_again, base_again = told["adapters"]
+    assert base == base_again == told["base"]
+    assert (narrow, one) == (narrow_again, one_again)
+    assert len({json.dumps(digests) for digests in (base, one, narrow, wide)}) == 4
 
 
 def test_five_hundred_syncs_leave_what_one_leaves(held):

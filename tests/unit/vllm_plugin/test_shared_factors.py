@@ -2,8 +2,8 @@ import torch
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights
-from tinylora_rl.serving.shared_factors import SharedFactors
 from tinylora_rl.tasks.arithmetic import base_model_dir
+from tinylora_rl.vllm_plugin.shared_factors import SharedFactors
 
 
 def test_factors_are_those_of_the_adapter(adapters):

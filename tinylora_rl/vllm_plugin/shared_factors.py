@@ -1,7 +1,7 @@
-"""The factors of many adapters of one base: what they have in common is held once.
+"""LoRA factors of many adapters of one base, which share the frozen ones in memory.
 
 All adapters of one rank on one base share U S and Vt; an adapter's own are its matrices R(v), r x r
-for each module. Its LoRA factors, A = Vt and B = U S R, are worked out when they are asked for.
+for each module. Its LoRA factors, A = Vt and B = U S R, are computed on demand.
 
 Legend: O out, I in, R rank, N modules.
 """
@@ -15,19 +15,21 @@ from pathlib import Path
 import torch
 
 from tinylora_rl import artifact
-from tinylora_rl.adapter import Bank, CheckpointWeights, TinyLoraConfig, in_dtype, load_or_build
+from tinylora_rl.adapter import Bank, CheckpointWeights, in_dtype, load_or_build
 from tinylora_rl.adapter.delta import acting_vector, mixing_matrix
 from tinylora_rl.adapter.projection import draw_projection
 from tinylora_rl.adapter.targets import Target, targets_of
 from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.artifact import StoredAdapter
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What adapters of one rank, split and choice of targets share on one base.
+    """The factors that adapters of one rank, split and choice of targets share on one base.
 
     Attributes:
-        targets: the adapted modules; R of an adapter has their order, `places` says it by name.
+        targets: the adapted modules, in the order of an adapter's R.
+        places: {module name: its index in that order}.
         left, right: {module name: U S (O, r)} and {module name: Vt (r, I)}, fp32 on the CPU.
     """
 
@@ -54,16 +56,16 @@ class AdapterFactors:
 
     @property
     def num_bytes(self) -> int:
-        """Of what this adapter does not share."""
+        """Counts what this adapter does not share."""
         return self._R_NRR.nbytes
 
     @property
     def names(self) -> Iterable[str]:
-        """Of the adapted modules, as the base's checkpoint has them."""
+        """Names of the adapted modules in the base's checkpoint."""
         return self._family.places.keys()
 
     def of(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """(A (r, I), B (O, r)) of a module, fp32; None where it is not adapted."""
+        """Computes (A (r, I), B (O, r)) of a module, fp32; None where it is not adapted."""
         place = self._family.places.get(name)
         if place is None:
             return None
@@ -71,7 +73,7 @@ class AdapterFactors:
 
 
 class SharedFactors:
-    """The adapters of the base model in a folder.
+    """Reads adapters of the base model in a folder.
 
     Args:
         base: the folder; its weights are read where a bank is not in the cache.
@@ -85,20 +87,20 @@ class SharedFactors:
 
     @property
     def num_bytes(self) -> int:
-        """Of what adapters share: one bank for each family that was read."""
+        """Counts what adapters share: one bank for each family that was read."""
         return sum(family.num_bytes for family in self._families.values())
 
     def read(self, directory: str | Path) -> AdapterFactors:
-        """The adapter in `directory`, which was admitted: that it fits the base is known.
+        """Reads an adapter whose fit to the base was verified before.
 
         Raises:
             ValueError: it is incomplete or damaged.
         """
-        stored = artifact.open(directory)
-        config = stored.config
-        family = self._family(config, stored.base_dtype)
+        adapter = artifact.open(directory)
+        config = adapter.config
+        family = self._family(adapter)
         groups = assign_groups(family.targets, config)
-        v_GU = acting_vector(stored.v, getattr(torch, config.v_dtype))
+        v_GU = acting_vector(adapter.v, getattr(torch, config.v_dtype))
         R_NRR = torch.stack(
             [
                 mixing_matrix(v_GU[groups[target.name]], draw_projection(config, target.name))
@@ -107,7 +109,8 @@ class SharedFactors:
         )
         return AdapterFactors(family, R_NRR)
 
-    def _family(self, config: TinyLoraConfig, dtype: torch.dtype) -> Family:
+    def _family(self, adapter: StoredAdapter) -> Family:
+        config, dtype = adapter.config, adapter.base_dtype
         key = (config.r, config.svd_split, config.target_modules, dtype)
         if key not in self._families:
             targets = targets_of(self._weights.names(), config)

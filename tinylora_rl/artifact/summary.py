@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinylora_rl.artifact.manifest import MANIFEST
@@ -53,13 +53,16 @@ def render_table(rows: Sequence[tuple[str, str]]) -> str:
 
 def printable(value: object) -> str:
     """Returns one short line of `value` without control characters, which could move the cursor."""
-    text = "".join(_visible(str(value)))
+    text = escaped(str(value))
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Escapes control characters and what is no Unicode: a stranger's text moves no cursor."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _listed(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _visible(text: str) -> Iterable[str]:
-    return (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -83,7 +83,7 @@ class AdapterRegistry:
     async def _consider(self, name: str, watched: Path) -> None:
         try:
             check_name(name, self._reserved)
-            adapter = await asyncio.to_thread(self._loader.load, watched / name)
+            adapter = await asyncio.to_thread(self._loader.load, adapter_dir(watched / name))
             before = self._digests.get(name, adapter.digest)
             if before != adapter.digest:
                 raise ValueError(

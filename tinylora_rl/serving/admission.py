@@ -7,17 +7,14 @@ of the directory that it came from cannot reach the engine.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
 from tinylora_rl.artifact import StoredAdapter
+from tinylora_rl.artifact.naming import NAME, NAME_RULE
 from tinylora_rl.vllm_plugin.lora_limits import slot_rank
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-NAME_RULE = "letters, digits, '.', '_' and '-', at most 100, a letter or digit first"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

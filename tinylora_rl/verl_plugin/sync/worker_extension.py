@@ -37,8 +37,7 @@ class VerlWorkerExtension(vLLMColocateWorkerExtension, WorkerExtension):
             adapted_only: the stream has merged weights and nothing else: they are copied to their
                 places, past vLLM's loader, and only their layers are packed anew.
         """
-        self._receipt, self._loading_version = None, policy_version
-        self._num_tensors = 0
+        self._receipt, self._num_tensors = None, 0
         start_s = time.monotonic()
         try:
             if adapted_only:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tinylora_rl.methods import METHODS
+from tinylora_rl.rewards import compute_score
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.read import read
-from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.settings.resolvers import config_dir, verl_config_dir
 from tinylora_rl.sweeps.points import expand
 from tinylora_rl.sweeps.study import load_study
+from tinylora_rl.tasks import TASKS, ask
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -176,3 +179,61 @@ def test_make_and_scripts_exist(page):
         assert set(re.findall(r"^make (\w[\w-]*)", block, flags=re.MULTILINE)) <= targets
         for script in re.findall(r"(?:^|[\s(])(scripts/[\w./-]+)", block):
             assert (ROOT / script).exists(), script
+
+
+# -- how to add ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file_of(tmp_path, monkeypatch):
+    """Writes the file of a how-to page where a user would; forgets what it registered."""
+    monkeypatch.chdir(tmp_path)
+    before = [(registry, dict(registry)) for registry in (TASKS, METHODS)]
+
+    def write(page: str, language: str, name: str) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(blocks(DOCS / "how_to" / page, language)[0])
+        return name
+
+    yield write
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)
+
+
+def test_a_task_of_one_file_is_asked_and_graded(file_of):
+    file = file_of("add_task.md", "python", "parity.py")
+    config = compose("train", [f"plugins=[{file}]", "data=arithmetic", "data.name=parity"])
+    experiment = read(config)
+    task = experiment.task
+    assert (task.name, len(task.rows("train")), len(task.rows("test", 3))) == ("parity", 512, 3)
+    assert experiment.grading.judge == "flexible"
+    row = task.rows("train")[7]
+    assert ask(row, experiment.base.tokenizer)
+    for response, score in (("the remainder is 1", 1.0), ("it is 0", 0.0)):
+        graded = compute_score(
+            row["data_source"],
+            response,
+            row["reward_model"]["ground_truth"],
+            row["extra_info"],
+            judge=task.judge,
+        )
+        assert graded["score"] == score
+
+
+def test_a_model_is_one_file(file_of, tmp_path):
+    file_of("add_model.md", "yaml", "model/smollm2_1.7b.yaml")
+    folders = f"hydra.searchpath=['file://{verl_config_dir()}','file://{tmp_path}']"
+    config = compose("train", [folders, "+recipe=gsm8k_qwen7b_u13", "model=smollm2_1.7b"])
+    experiment = read(config)
+    assert experiment.base.id == "HuggingFaceTB/SmolLM2-1.7B-Instruct"
+    assert experiment.batch.max_prompt_tokens == 512  # the recipe's, less than the model's
+
+
+def test_the_places_of_a_sync_mode_are_there():
+    page = prose(DOCS / "how_to" / "add_sync_mode.md")
+    places = re.findall(r"^\| `(\S+)` \| `(\S+)` \|", page, flags=re.MULTILINE)
+    assert len(places) > 5
+    for file, name in places:
+        assert name in (ROOT / file).read_text(), f"{file}: {name}"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tinylora_rl import __version__, artifact
@@ -16,9 +14,6 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.tasks import Row
-
-POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Names of policies are names of folders too."""
 
 
 def policies_of(evaluation: Evaluation) -> tuple[Policy, ...]:
@@ -29,21 +24,13 @@ def policies_of(evaluation: Evaluation) -> tuple[Policy, ...]:
     """
     policies = [Policy(name=BASE)]
     for name, entry in evaluation.adapters:
-        directory = Path(entry).expanduser().resolve()
-        if not (directory / artifact.MANIFEST).is_file() and (directory / "adapter").is_dir():
-            directory = directory / "adapter"  # a run directory
         try:
-            artifact.read_vector(directory)  # whole, and undamaged
-            manifest = artifact.read_manifest(directory)
+            policies.append(Policy.of(artifact.open(entry), name))
         except ValueError as error:
             raise ConfigError(f"adapters: {error}") from error
-        default = directory.parent.name if directory.name == "adapter" else directory.name
-        policies.append(
-            Policy(name=str(name or default), directory=directory, digest=manifest["digest"])
-        )
     names = [policy.name for policy in policies]
     for name in names:
-        if not POLICY_NAME.fullmatch(name):
+        if not artifact.NAME.fullmatch(name):
             raise ConfigError(
                 f"adapters: {name!r} is no name for a policy; name it in letters, digits, '.', '_' "
                 "and '-': 'adapters={NAME: DIR}'"

@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinylora_rl.rewards import Gold
 from tinylora_rl.tasks import Row, row_gold
 from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
+
+if TYPE_CHECKING:
+    from tinylora_rl.artifact import StoredAdapter
 
 BASE = "base"
 """The name of the untrained model, which is always one of the policies."""
@@ -29,11 +32,23 @@ class Policy:
         name: unique within a plan.
         directory: the adapter's; None is the base.
         digest: of the adapter; empty for the base.
+        stored: the adapter as it was opened.
     """
 
     name: str
     directory: Path | None = None
     digest: str = ""
+    stored: StoredAdapter | None = dataclasses.field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, stored: StoredAdapter, name: str | None = None) -> Policy:
+        """Makes a policy of an adapter, under its own name where there is no other."""
+        return cls(
+            name=name or stored.name,
+            directory=stored.directory,
+            digest=stored.digest,
+            stored=stored,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +148,7 @@ class EvaluationPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with the digests of adapters in place of their folders."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(dataclasses.replace(self, policies=()))
         values["policies"] = [{"name": p.name, "digest": p.digest} for p in self.policies]
         values["judges"] = list(self.judges)
         return values

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from tinylora_rl import artifact
 from tinylora_rl.adapter import Update
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
@@ -160,10 +159,10 @@ def _updates(base: BaseModel, plan: EvaluationPlan) -> dict[str, Update]:
     """
     updates = {}
     for policy in plan.policies:
-        if policy.directory is None:
+        if policy.stored is None:
             continue
         try:
-            update = artifact.load_update(policy.directory, base.weights)
+            update = policy.stored.update(base.weights)
         except ValueError as error:
             raise ConfigError(f"adapters: {error}") from error
         if plan.weights == "factors" and update.config.r > LORA_RANKS[-1]:

@@ -5,13 +5,14 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tinylora_rl.methods import METHODS
-from tinylora_rl.rewards import compute_score
+from tinylora_rl.rewards import JUDGES, compute_score
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.read import read
@@ -114,10 +115,10 @@ def test_every_page_is_in_the_site():
 # -- commands --------------------------------------------------------------------------------------
 
 
-def commands() -> list[tuple[str, str]]:
+def commands(*pages: Path) -> list[tuple[str, str]]:
     """(module, arguments) of every `python -m tinylora_rl...` line, each once."""
     found = {}
-    for page in WITH_COMMANDS:
+    for page in pages:
         for block in blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 match = re.search(r"python -m tinylora_rl\.(\w+)(.*)", line)
@@ -127,7 +128,7 @@ def commands() -> list[tuple[str, str]]:
     return list(found)
 
 
-COMMANDS = commands()
+COMMANDS = commands(*(page for page in WITH_COMMANDS if page.parent != DOCS / "how_to"))
 
 
 def overrides_of(words: list[str]) -> list[str]:
@@ -188,7 +189,7 @@ def test_make_and_scripts_exist(page):
 def file_of(tmp_path, monkeypatch):
     """Writes the file of a how-to page where a user would; forgets what it registered."""
     monkeypatch.chdir(tmp_path)
-    before = [(registry, dict(registry)) for registry in (TASKS, METHODS)]
+    before = [(registry, dict(registry)) for registry in (TASKS, METHODS, JUDGES)]
 
     def write(page: str, language: str, name: str) -> str:
         path = tmp_path / name
@@ -204,8 +205,9 @@ def file_of(tmp_path, monkeypatch):
 
 def test_a_task_of_one_file_is_asked_and_graded(file_of):
     file = file_of("add_task.md", "python", "parity.py")
-    config = compose("train", [f"plugins=[{file}]", "data=arithmetic", "data.name=parity"])
-    experiment = read(config)
+    ((command, words),) = commands(DOCS / "how_to" / "add_task.md")
+    assert f"plugins=[{file}]" in words
+    experiment = read(compose(command, overrides_of(shlex.split(words))))
     task = experiment.task
     assert (task.name, len(task.rows("train")), len(task.rows("test", 3))) == ("parity", 512, 3)
     assert experiment.grading.judge == "flexible"
@@ -222,11 +224,26 @@ def test_a_task_of_one_file_is_asked_and_graded(file_of):
         assert graded["score"] == score
 
 
+def test_a_judge_of_one_file_pays(file_of):
+    file = file_of("add_judge.md", "python", "letter.py")
+    ((command, words),) = commands(DOCS / "how_to" / "add_judge.md")
+    assert f"plugins=[{file}]" in words
+    experiment = read(compose(command, overrides_of(shlex.split(words))))
+    kwargs = experiment.for_verl().reward.custom_reward_function.reward_kwargs
+    score = partial(compute_score, "quiz", ground_truth="b", **kwargs)
+    assert experiment.grading.judge == "letter"
+    assert score("Answer: A. No, Answer: B")["score"] == 1.0
+    assert score("Answer: A")["score"] == 0.0
+    assert score("b")["no_answer"] == 1.0
+
+
 def test_a_model_is_one_file(file_of, tmp_path):
     file_of("add_model.md", "yaml", "model/smollm2_1.7b.yaml")
+    ((_, words),) = commands(DOCS / "how_to" / "add_model.md")
+    option, _, *overrides = shlex.split(words)
+    assert option == "--config-dir"
     folders = f"hydra.searchpath=['file://{verl_config_dir()}','file://{tmp_path}']"
-    config = compose("train", [folders, "+recipe=gsm8k_qwen7b_u13", "model=smollm2_1.7b"])
-    experiment = read(config)
+    experiment = read(compose("train", [folders, *overrides_of(overrides)]))
     assert experiment.base.id == "HuggingFaceTB/SmolLM2-1.7B-Instruct"
     assert experiment.batch.max_prompt_tokens == 512  # the recipe's, less than the model's
 

@@ -14,8 +14,10 @@ from tinylora_rl.methods.registry import (
     known_methods,
     make_method,
     method_of_run,
+    name_of_run,
     register_method,
 )
 
 __all__ = ["METHODS", "Method", "Size", "TrainedPolicy"]
-__all__ += ["known_methods", "make_method", "method_of_run", "register_method"]
+__all__ += ["known_methods", "make_method", "method_of_run", "name_of_run"]
+__all__ += ["register_method"]

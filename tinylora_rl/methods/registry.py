@@ -42,10 +42,19 @@ def known_methods() -> list[str]:
 def method_of_run(config: Mapping[str, Any]) -> Method:
     """Builds the method that a finished run's `config.yaml` states.
 
-    Configurations written before there was a key `method` are told apart by their node `adapter`.
+    Raises:
+        ConfigError: there is no such method any more, or an option is wrong.
+    """
+    return make_method(name_of_run(config), config.get("adapter") or {})
+
+
+def name_of_run(config: Mapping[str, Any]) -> str:
+    """Returns the name of the method that a finished run's `config.yaml` states, known or not.
+
+    In configurations from before the key `method` the node `adapter` decides.
     """
     options = config.get("adapter") or {}
     name = config.get("method")
     if name is None:
         name = "full" if not options else "tinylora" if "u" in options else "lora"
-    return make_method(str(name), options)
+    return str(name)

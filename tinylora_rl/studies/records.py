@@ -51,10 +51,10 @@ class RunRecord:
     digest: str = ""
 
     @property
-    def verb(self) -> str:
+    def command(self) -> str:
         """`train` for GRPO, `sft` for supervised fine-tuning."""
-        verb = self.config.get("verb")
-        return str(verb or ("train" if "actor_rollout_ref" in self.config else "sft"))
+        stated = self.config.get("command") or self.config.get("verb")  # verb: until 0.1
+        return str(stated or ("train" if "actor_rollout_ref" in self.config else "sft"))
 
     @property
     def task(self) -> str:
@@ -75,7 +75,7 @@ class RunRecord:
 
     @property
     def learning_rate(self) -> float | None:
-        keys = LEARNING_RATE_KEYS if self.verb == "train" else LEARNING_RATE_KEYS[::-1]
+        keys = LEARNING_RATE_KEYS if self.command == "train" else LEARNING_RATE_KEYS[::-1]
         found = [setting(self.config, key) for key in keys]
         return next((float(value) for value in found if value is not None), None)
 

@@ -59,10 +59,10 @@ def _facts(run: RunRecord) -> list[tuple[str, object]]:
     size = run.size
     planned = setting(run.config, "trainer.total_training_steps")
     return [
-        ("method", ALGORITHMS.get(run.verb, run.verb)),
+        ("method", ALGORITHMS.get(run.command, run.command)),
         ("task", run.task),
         ("model", run.model),
-        ("trained", NAMES[size.kind]),
+        ("trained", NAMES.get(size.kind, size.kind)),
         ("numbers", count_text(size.num_parameters)),
         ("bytes", bytes_text(size.num_bytes)),
         ("learning rate", "?" if rate is None else f"{rate:g}"),

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from tinylora_rl.base_model import local_folder
 from tinylora_rl.base_model.tensors import num_stored_parameters, tensor_shapes
+from tinylora_rl.methods import name_of_run
 
-Kind = Literal["tinylora", "lora_xs", "lora", "full"]
-NAMES: dict[Kind, str] = {
+NAMES = {
     "tinylora": "TinyLoRA",
     "lora_xs": "LoRA-XS",
     "lora": "LoRA",
@@ -31,22 +31,23 @@ ITEM_BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "flo
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Size:
-    """The trained numbers of a run; None where nothing at hand states them."""
+    """The trained numbers of a run; None where nothing at hand states them.
 
-    kind: Kind
+    Attributes:
+        kind: a key of NAMES, or the name of a user's own method.
+    """
+
+    kind: str
     num_parameters: int | None
     num_bytes: int | None
     num_modules: int | None = None
 
 
-def trained_kind(config: Mapping[str, Any]) -> Kind:
-    """Returns the kind of adapter that the `adapter` group of a configuration trains."""
-    adapter = config.get("adapter") or {}
-    if not adapter:
-        return "full"
-    if "u" not in adapter:
-        return "lora"
-    return "lora_xs" if adapter.get("projection") == "basis" else "tinylora"
+def trained_kind(config: Mapping[str, Any]) -> str:
+    """Returns the kind of a run's configuration. LoRA-XS is TinyLoRA with another projection."""
+    name = name_of_run(config)
+    is_basis = (config.get("adapter") or {}).get("projection") == "basis"
+    return "lora_xs" if name == "tinylora" and is_basis else name
 
 
 def size_of(
@@ -69,7 +70,7 @@ def size_of(
             num_modules=manifest["num_modules"],
         )
     adapter: Mapping[str, Any] = config.get("adapter") or {}
-    if kind in ("tinylora", "lora_xs"):
+    if kind not in ("lora", "full"):
         count = int(logged) if logged is not None else None
         dtype = adapter.get("v_dtype", "float32")
     else:
@@ -98,7 +99,7 @@ def bytes_text(count: int | None) -> str:
     return f"{size:.1f} GiB"
 
 
-def _count(kind: Kind, adapter: Mapping[str, Any], base: str | None) -> int | None:
+def _count(kind: str, adapter: Mapping[str, Any], base: str | None) -> int | None:
     folder = local_folder(base) if base else None
     if folder is None or not folder.is_dir():
         return None

@@ -44,7 +44,7 @@ def draw_size_sweep(study: Study) -> Figure | None:
         _draw_curve(axes, name, results, colour)
     _draw_untrained(axes, study)
     for kind in dict.fromkeys(result.variant.kind for result in sized):
-        axes.plot([], [], MARKERS[kind], color="#777777", label=NAMES[kind])
+        axes.plot([], [], MARKERS.get(kind, "P"), color="#777777", label=NAMES.get(kind, kind))
     if points:
         _draw_paper(axes, points, _full_at(sized, points))
         axes.plot([], [], "o", mfc="white", mec="#777777", label="paper")
@@ -118,7 +118,7 @@ def _draw_curve(axes: Axes, name: str, results: Sequence[Result], colour: str) -
             axes,
             [result.variant.num_parameters or 0],
             [result.accuracy],
-            fmt=MARKERS[result.variant.kind],
+            fmt=MARKERS.get(result.variant.kind, "P"),
             color=colour,
             capsize=3 if over_seeds else 0,
             alpha=0.95,

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tinylora_rl.studies.records import RunRecord, setting
-from tinylora_rl.studies.size import NAMES, Kind, count_text
+from tinylora_rl.studies.size import NAMES, count_text
 
 ALGORITHMS = {"train": "GRPO", "sft": "SFT"}
 WITHIN = ("seed", "lr")  # the two dimensions within a variant, in any section
-BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "verb")  # first parts of keys
+BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "command", "verb", "method", "device")
 MATTERS = ("trainer.total_training_steps", "trainer.total_epochs")  # of BOOKKEEPING, yet compared
 NAMING = ("recipe", "experiment_name", "project_name", "provenance", "path", "dir")
 WATCHING = ("save_freq", "max_checkpoints", "evaluate", "deadline_s")  # and canary_*
@@ -38,7 +38,7 @@ class Variant:
 
     algorithm: str
     model: str
-    kind: Kind
+    kind: str
     adapter: Mapping[str, Any]
     control: str | None
     differences: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Variant:
     @property
     def label(self) -> str:
         """The adapter and the differences, without algorithm, model and count."""
-        parts = [NAMES[self.kind]]
+        parts = [NAMES.get(self.kind, self.kind)]
         adapter = self.adapter
         if self.kind in ("tinylora", "lora_xs"):
             parts += [f"u={adapter['u']}"] if self.kind == "tinylora" else []
@@ -104,7 +104,7 @@ def variants_of(runs: Sequence[RunRecord]) -> list[Variant]:
 
 def _declared(run: RunRecord) -> str:
     return json.dumps(
-        [run.verb, run.model, _control(run), run.size.kind, _adapter(run)], sort_keys=True
+        [run.command, run.model, _control(run), run.size.kind, _adapter(run)], sort_keys=True
     )
 
 
@@ -120,7 +120,7 @@ def _split(runs: list[RunRecord]) -> Iterator[Variant]:
     for indices in groups.values():
         first = runs[indices[0]]
         yield Variant(
-            algorithm=ALGORITHMS.get(first.verb, first.verb),
+            algorithm=ALGORITHMS.get(first.command, first.command),
             model=first.model,
             kind=first.size.kind,
             adapter=_adapter(first),

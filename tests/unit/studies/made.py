@@ -36,7 +36,7 @@ def make_run(
     directory.mkdir(parents=True)
     adapter = {"r": 2, "u": 13, "n_tie": "all", "tie_mode": "tiled"} if adapter is None else adapter
     config = {
-        "verb": verb,
+        "command": verb,
         "seed": seed,
         "task": {"recipe": directory.name, "judge": "strict", "prompts_per_step": 16},
         "data": {"name": task, "seed": seed, "train_files": f"{directory}/data/train.parquet"},

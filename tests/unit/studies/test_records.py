@@ -20,7 +20,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 def test_a_run_is_read_whole(tmp_path):
     run = read_run(make_run(tmp_path / "a", learning_rate=1e-7, seed=3, accuracy=0.75))
-    assert (run.verb, run.task, run.seed, run.learning_rate) == (
+    assert (run.command, run.task, run.seed, run.learning_rate) == (
         "train",
         "arithmetic (strict)",
         "3",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinylora_rl import __version__, artifact
@@ -16,14 +16,17 @@ from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.tasks import Row
 
 
-def policies_of(evaluation: Evaluation) -> tuple[Policy, ...]:
+def policies_of(adapters: Iterable[tuple[str | None, str]]) -> tuple[Policy, ...]:
     """Returns the base, then every adapter under a name of its own.
+
+    Args:
+        adapters: (name or None, folder) of each.
 
     Raises:
         ConfigError: an adapter is damaged, or its name is taken or no name.
     """
     policies = [Policy(name=BASE)]
-    for name, entry in evaluation.adapters:
+    for name, entry in adapters:
         try:
             policies.append(Policy.of(artifact.open(entry), name))
         except ValueError as error:

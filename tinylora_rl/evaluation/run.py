@@ -44,7 +44,7 @@ def evaluate(evaluation: Evaluation) -> int:
     run_dir = evaluation.run_dir
     warnings = check_trust(evaluation)
     check_engine(evaluation.engine)
-    policies = policies_of(evaluation)
+    policies = policies_of(evaluation.adapters)
     rows = {
         name: task.rows("test", evaluation.rows) for name, task in evaluation.benchmarks.items()
     }

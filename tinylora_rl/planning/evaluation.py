@@ -32,7 +32,7 @@ from tinylora_rl.planning.sources import (
 )
 from tinylora_rl.planning.storage import BYTES_PER_TOKEN, VERDICTS_BYTES, hub_cache
 from tinylora_rl.planning.versions import check_versions
-from tinylora_rl.settings.evaluation import Evaluation, read_evaluation
+from tinylora_rl.settings.evaluation import Evaluation, named_adapters, read_evaluation
 
 MAX_PROMPT_TOKENS = 2_048  # of a question: assumed, since no tokenizer is asked
 USUAL_ROWS = 1_000  # of a benchmark whose number of rows is not recorded
@@ -46,7 +46,9 @@ def examine_evaluation(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, li
     try:
         evaluation = read_evaluation(config)
     except ConfigError as error:
-        return [], [*installed, failed("configuration", error), not_made]
+        found = [failed("configuration", error)]
+        found += failures("adapters", [lambda: policies_of(named_adapters(config))])
+        return [], [*installed, *found, not_made]
     device = evaluation.engine.device
     values = [
         passed("configuration", "its values are in range"),
@@ -75,7 +77,7 @@ def examine_evaluation(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, li
 
 
 def _policies(evaluation: Evaluation) -> str:
-    return ", ".join(policy.name for policy in policies_of(evaluation))
+    return ", ".join(policy.name for policy in policies_of(evaluation.adapters))
 
 
 def _plan(evaluation: Evaluation, dims: ModelDims | None, phases: list[Phase]) -> Rows:

@@ -8,10 +8,12 @@ does not know; `model.lora` is a free dictionary that reaches them all. A user s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.settings.sync import SyncConfig
+
+if TYPE_CHECKING:
+    from tinylora_rl.adapter.config import TinyLoraConfig
 
 ROLLOUT_NAME = "vllm_tinylora"
 TRAINER_MODE = "tinylora_sync"
@@ -21,6 +23,8 @@ TRAINER_MODES = (TRAINER_MODE, SEPARATE_TRAINER_MODE)
 
 def adapter_config(lora: Mapping[str, Any]) -> TinyLoraConfig:
     """Returns the adapter that `model.lora` carries."""
+    from tinylora_rl.adapter.config import TinyLoraConfig
+
     return TinyLoraConfig.from_dict(_plain(lora["tinylora"]["adapter"]))
 
 

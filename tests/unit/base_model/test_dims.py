@@ -8,12 +8,13 @@ import yaml
 from tinylora_rl.planning.trained import sync_bytes, trained_by
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.unit.planning.planning import configured
+from tests.unit.planning.planning import experiment
 from tests.unit.recipes.shapes import LORA_RANK_1, NUM_MODULES, SHAPES, published_config
 from tinylora_rl.adapter import TinyLoraConfig, empty_bank, find_targets
 from tinylora_rl.adapter.config import TARGET_MODULES
 from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of
 from tinylora_rl.planning.cost import model_parameters
+from tinylora_rl.planning.memory import sync_bytes
 from tinylora_rl.settings.resolvers import config_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
@@ -64,11 +65,11 @@ def test_what_travels_is_what_the_weight_syncs_benchmark_counted():
     # README.md's table for a model of this shape, bf16, u=13 shared by all modules
     shape = PUBLISHED["Qwen/Qwen2.5-0.5B-Instruct"]
     for mode, num_bytes in (("merged", 715_653_120), ("vector", 52), ("factors", 2_199_552)):
-        point = {"+recipe": "gsm8k_qwen0.5b", "adapter": "tinylora_u13", "sync.mode": mode}
-        with configured("train", point) as config:
-            assert sync_bytes(config, shape, trained_by(config, shape)) == num_bytes
-    with configured("train", {"+recipe": "gsm8k_qwen0.5b", "adapter": "full"}) as whole:
-        assert sync_bytes(whole, shape, trained_by(whole, shape)) == 2 * shape.num_parameters
+        point = {"+recipe": "gsm8k_qwen0.5b", "adapter": "tinylora", "sync.mode": mode}
+        run = experiment("train", point)
+        assert sync_bytes(run, shape, run.method.size(shape)) == num_bytes
+    whole = experiment("train", {"+recipe": "gsm8k_qwen0.5b", "adapter": "full"})
+    assert sync_bytes(whole, shape, whole.method.size(shape)) == 2 * shape.num_parameters
 
 
 def test_a_bank_has_the_counted_bytes():
@@ -82,10 +83,9 @@ def test_a_bank_has_the_counted_bytes():
         for factors in bank.values()
         for tensor in (factors.left_OR, factors.right_RI, factors.P_URR)
     )
-    with configured("train", {"+recipe": "arithmetic_cpu"}) as config:
-        trained = trained_by(config, shape)
-    assert trained.bank_bytes == real
-    assert (trained.num_parameters, trained.vector_bytes) == (13, 52)
+    size = experiment("train", {"+recipe": "arithmetic_cpu"}).method.size(shape)
+    assert size.bank_bytes == real
+    assert (size.num_parameters, size.vector_bytes) == (13, 52)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_a_bank_has_the_counted_bytes():
     ],
 )
 def test_peers_are_counted_too(adapter, count, what):
-    with configured("train", {"+recipe": "gsm8k_qwen7b", "adapter": adapter}) as config:
-        trained = trained_by(config, PUBLISHED["Qwen/Qwen2.5-7B-Instruct"])
-    assert (trained.num_parameters, trained.what) == (count, what)
+    run = experiment("train", {"+recipe": "gsm8k_qwen7b", "adapter": adapter})
+    size = run.method.size(PUBLISHED["Qwen/Qwen2.5-7B-Instruct"])
+    assert (size.num_parameters, size.what) == (count, what)

@@ -1,47 +1,37 @@
 """Steps, tokens and hours that are stated before a run starts."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from tinylora_rl.planning.cost import estimate, model_parameters, total_steps
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.planning.cost import estimate, model_parameters, planned_steps
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.read import read
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 
-@pytest.fixture
-def composed():
-    register_resolvers()
-
-    def with_overrides(*overrides: str):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("train", ["run.dir=/nowhere", "task.recipe=test", *overrides])
-
-    yield with_overrides
-    GlobalHydra.instance().clear()
+def composed(*overrides: str):
+    return read(compose("train", overrides))
 
 
-def test_the_papers_steps(composed):
+def test_the_papers_steps():
     gsm8k, math = (composed(f"+recipe={name}") for name in ("gsm8k_qwen7b", "math_qwen7b"))
-    assert total_steps(gsm8k) == 7473 // 64 * 3 == 348
-    assert total_steps(math) == 8523 // 256 * 3 == 99
-    assert total_steps(gsm8k, num_rows=640) == 30
-    assert total_steps(composed("+recipe=gsm8k_qwen7b", "trainer.total_training_steps=5")) == 5
+    assert planned_steps(gsm8k) == 7473 // 64 * 3 == 348
+    assert planned_steps(math) == 8523 // 256 * 3 == 99
+    assert gsm8k.total_steps(640) == 30
+    assert planned_steps(composed("+recipe=gsm8k_qwen7b", "trainer.total_training_steps=5")) == 5
     many = composed("+recipe=gsm8k_qwen7b", "trainer.total_training_steps=1000")
-    assert total_steps(many) == 348  # verl ends with the last epoch
+    assert planned_steps(many) == 348  # verl ends with the last epoch
 
 
-def test_an_estimate_is_its_stated_formula(composed):
-    config = composed(
+def test_an_estimate_is_its_stated_formula():
+    experiment = composed(
         "+recipe=gsm8k_qwen7b",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
         "trainer.n_gpus_per_node=4",
         "cost.num_parameters=2e9",
     )
-    cost = estimate(config)
-    assumed = config.cost.cuda
+    cost = estimate(experiment)
+    assumed = experiment.rates
     assert cost.tokens == 348 * 64 * 4 * (110 + 300)
     rate = assumed.tokens_per_s / 2  # of a model of 2e9
     expected_s = assumed.start_s + 348 * assumed.step_s + cost.tokens / (4 * rate)
@@ -51,7 +41,7 @@ def test_an_estimate_is_its_stated_formula(composed):
     assert f"{rate:,.0f} tokens/s a GPU for 2B parameters" in cost.assumption
 
 
-def test_validation_and_limits_count(composed):
+def test_validation_and_limits_count():
     short = (
         "+recipe=gsm8k_qwen7b",
         "trainer.total_training_steps=40",
@@ -64,7 +54,7 @@ def test_validation_and_limits_count(composed):
     assert validated.tokens - without.tokens == 3 * 50 * 2 * (110 + 100)
 
 
-def test_a_rollout_with_gpus_of_its_own_counts_them(composed):
+def test_a_rollout_with_gpus_of_its_own_counts_them():
     colocated, separate = (
         estimate(composed("+recipe=gsm8k_qwen7b", f"placement={placement}"))
         for placement in ("colocated", "separate")
@@ -72,7 +62,7 @@ def test_a_rollout_with_gpus_of_its_own_counts_them(composed):
     assert separate.num_devices == colocated.num_devices + 1
 
 
-def test_the_embedded_recipe_is_minutes_of_this_cpu(composed):
+def test_the_embedded_recipe_is_minutes_of_this_cpu():
     cost = estimate(composed("+recipe=arithmetic_cpu"))
     assert cost.steps == 25
     assert cost.unit == "hours on this CPU"
@@ -95,7 +85,7 @@ def test_a_models_size_is_in_its_name(path, count):
     assert model_parameters(path) == count
 
 
-def test_a_folders_size_is_in_its_weights(composed):
+def test_a_folders_size_is_in_its_weights():
     from safetensors import safe_open
 
     with safe_open(base_model_dir() / "model.safetensors", "pt") as file:

@@ -27,26 +27,26 @@ def consult(folder, verb: str, *overrides: str) -> tuple[int, str]:
 
 @without_gpu
 def test_a_7b_run_without_gpus_is_refused_with_what_it_needs(tmp_path):
-    code, told = consult(tmp_path, "doctor", "+recipe=gsm8k_qwen7b_u13")
+    code, printed = consult(tmp_path, "doctor", "+recipe=gsm8k_qwen7b_u13")
     assert code == 3
     for text in (
         "trains 13 numbers over 196 modules",
         "sync merged: 12.2 GiB a step to each of 8 rollout replicas",
         "GPUs 8 with 38.3 GiB of memory or more each (L40S, A100 80GB or H100, H200, B200)",
-        "fail GPUs platform=cuda: no GPU is visible here",
+        "fail GPUs device=cuda: no GPU is visible here",
         "(torch sees 0 GPUs, Ray sees 0 GPUs, vLLM sees cpu)",
-        "platform=cpu model=tiny walks its whole path",
+        "device=cpu model=tiny walks its whole path",
         "fail base model base_model.path=Qwen/Qwen2.5-7B-Instruct: not to be had",
-        "warn verl's checks not looked at; mend what failed first",
+        "warn verl's checks not looked at; fix what failed first",
     ):
-        assert text in told, told
+        assert text in printed, printed
 
 
 @without_gpu
 def test_the_embedded_recipe_passes(tmp_path):
-    code, told = consult(tmp_path, "doctor", "+recipe=arithmetic_cpu")
-    assert code == 0, told
-    assert "fail" not in told
+    code, printed = consult(tmp_path, "doctor", "+recipe=arithmetic_cpu")
+    assert code == 0, printed
+    assert "fail" not in printed
     for text in (
         "trains 13 numbers over 21 modules",
         "16 prompts x 8 samples = 128 responses",
@@ -54,20 +54,20 @@ def test_the_embedded_recipe_passes(tmp_path):
         "pass data arithmetic: 2,048 training and 256 held-out rows",
         "pass verl takes the configuration",
     ):
-        assert text in told, told
+        assert text in printed, printed
 
 
 def test_a_wrong_configuration_ends_with_2_and_all_that_is_wrong(tmp_path):
-    code, told = consult(
+    code, printed = consult(
         tmp_path, "train", "+recipe=arithmetic_cpu", "dry_run=true", "adapter.u=0", "sync.mode=x"
     )
     assert code == 2
-    assert "fail configuration adapter.u=0" in told
-    assert "fail configuration sync.mode='x'" in told
+    assert "fail configuration adapter.u=0" in printed
+    assert "fail configuration sync.mode='x'" in printed
 
 
 def test_a_sweep_is_looked_at_otherwise(tmp_path):
-    code, told = consult(tmp_path, "doctor", "-m", "+recipe=arithmetic_cpu", "seed=0,1")
+    code, printed = consult(tmp_path, "doctor", "-m", "+recipe=arithmetic_cpu", "seed=0,1")
     assert code == 2
-    assert told.startswith("error: dry_run=true: looks at one run")
-    assert "hydra/launcher=plan" in told
+    assert printed.startswith("error: dry_run=true: looks at one run")
+    assert "hydra/launcher=plan" in printed

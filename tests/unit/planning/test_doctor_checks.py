@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.planning.planning import configured, values_of
+from tests.unit.planning.planning import configured, experiment, values_of
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.planning import machine, versions
 from tinylora_rl.planning.devices import Gpu, check_answers, gpus_in
@@ -22,7 +22,7 @@ GSM8K = {"gsm8k": make_task("gsm8k", {}).sources("train")}
 
 
 def test_a_wrong_configuration_outweighs_a_wrong_machine():
-    fine, doubtful = passed("a", "so"), warned("b", "not so; mend it")
+    fine, doubtful = passed("a", "so"), warned("b", "not so; fix it")
     machines = failed("c", MachineError("no GPU; find one"))
     values = failed("d", ConfigError("u=0; use 1"))
     assert exit_code([fine, doubtful]) == 0
@@ -54,19 +54,21 @@ def test_the_table_is_aligned_and_counts():
     ]
 
 
-def test_every_wrong_value_is_told_and_not_the_first_alone():
+def test_every_wrong_value_is_found_and_not_the_first_alone():
     wrong = ("adapter.u=0", "sync.mode=shared", "task.eval_rows=0", "trainer.n_gpus_per_node=3")
-    with configured("train", {"+recipe": "arithmetic_cpu", **values_of(wrong)}) as config:
-        told = [finding.told for finding in check_values(config)]
-    assert len(told) == len(wrong)
+    _, findings = check_values(
+        configured("train", {"+recipe": "arithmetic_cpu", **values_of(wrong)})
+    )
+    details = [finding.detail for finding in findings]
+    assert len(details) == len(wrong)
     for text, line in zip(
         ("adapter.u=0", "sync.mode='shared'", "task.eval_rows=0", "no multiple of 3 ranks"),
-        told,
+        details,
         strict=True,
     ):
         assert text in line
-    with configured("train", {"+recipe": "arithmetic_cpu"}) as config:
-        assert [finding.verdict for finding in check_values(config)] == [Verdict.PASS]
+    _, findings = check_values(configured("train", {"+recipe": "arithmetic_cpu"}))
+    assert [finding.verdict for finding in findings] == [Verdict.PASS]
 
 
 # -- versions --------------------------------------------------------------------------------------
@@ -86,9 +88,9 @@ def pins(tmp_path, monkeypatch):
     return write
 
 
-def told(findings, subject: str) -> tuple[Verdict, str]:
+def detail_of(findings, subject: str) -> tuple[Verdict, str]:
     [finding] = [finding for finding in findings if finding.subject == subject]
-    return finding.verdict, finding.told
+    return finding.verdict, finding.detail
 
 
 def test_this_environment_is_compared_with_its_row(pins):
@@ -96,14 +98,16 @@ def test_this_environment_is_compared_with_its_row(pins):
     assert {finding.verdict for finding in versions.check_versions("cpu")} == {Verdict.PASS}
     pins(torch="1.0", numpy="1.0")
     found = versions.check_versions("cpu")
-    assert told(found, "versions")[0] is Verdict.WARN
-    assert "tested with torch 1.0" in told(found, "versions")[1]
-    assert told(found, "other pins")[1].startswith("1 of 1 packages differ from the tested ones")
+    assert detail_of(found, "versions")[0] is Verdict.WARN
+    assert "tested with torch 1.0" in detail_of(found, "versions")[1]
+    assert detail_of(found, "other pins")[1].startswith(
+        "1 of 1 packages differ from the tested ones"
+    )
 
 
 def test_another_verl_fails_and_other_builds_of_one_version_do_not_differ(pins):
     pins(verl="0.0.1", torch=versions._installed("torch").partition("+")[0] + "+cu130")
-    verdict, line = told(versions.check_versions("cpu"), "versions")
+    verdict, line = detail_of(versions.check_versions("cpu"), "versions")
     assert verdict is Verdict.FAIL
     assert "0.0.1 is needed" in line
     assert "torch" not in line
@@ -112,7 +116,7 @@ def test_another_verl_fails_and_other_builds_of_one_version_do_not_differ(pins):
 def test_without_pins_that_is_said(pins):
     del pins  # none written
     found = versions.check_versions("cpu")
-    assert "no tested pins here" in found[1].told
+    assert "no tested pins here" in found[1].detail
     assert found[1].verdict is Verdict.WARN
 
 
@@ -139,7 +143,7 @@ def answers(count: int, *, ray: int | None = None, vllm: str = "cuda", **card: o
     ("given", "device", "verdict", "text"),
     [
         (answers(0, vllm="cpu"), "cpu", Verdict.PASS, "torch sees 0 GPUs, Ray sees 0 GPUs"),
-        (answers(1), "cpu", Verdict.FAIL, "use platform=cuda"),
+        (answers(1), "cpu", Verdict.FAIL, "use device=cuda"),
         (answers(8), "cuda", Verdict.PASS, "torch sees 8 GPUs, Ray sees 8 GPUs, vLLM sees cuda"),
         (answers(8, ray=4), "cuda", Verdict.WARN, "Ray sees 4 GPUs"),
         (answers(8, vllm="cpu"), "cuda", Verdict.FAIL, "this vLLM knows no GPU"),
@@ -154,13 +158,13 @@ def answers(count: int, *, ray: int | None = None, vllm: str = "cuda", **card: o
 def test_libraries_must_see_the_same_devices(given, device, verdict, text):
     found = check_answers(given, device, has_ray=True)
     assert found[0].verdict is verdict
-    assert text in found[0].told
+    assert text in found[0].detail
 
 
 def test_a_gpu_without_bf16_fails():
     found = check_answers(answers(2, name="V100", capability=[7, 0]), "cuda", has_ray=True)
-    assert told(found, "GPU")[0] is Verdict.FAIL
-    assert "2 x V100, 80.0 GiB" in told(found, "GPU")[1]
+    assert detail_of(found, "GPU")[0] is Verdict.FAIL
+    assert "2 x V100, 80.0 GiB" in detail_of(found, "GPU")[1]
     assert gpus_in(answers(1)) == [Gpu("NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))]
 
 
@@ -169,7 +173,7 @@ def test_exact_parts_fail_and_estimates_warn():
         phase = Phase(
             name="update",
             parts=(Part("actor", exact * GIB), Part("logits", estimated * GIB, is_exact=False)),
-            mend="add GPUs",
+            fix="add GPUs",
         )
         return check_gpu_memory([phase], [Gpu("H100", 80 * GIB, int(free * GIB), (9, 0))]).verdict
 
@@ -187,10 +191,10 @@ def test_a_disk_that_is_too_small_fails_with_all_that_goes_there(tmp_path):
     near = {tmp_path / "runs" / "x": (1e3, "checkpoints"), tmp_path / "hub": (2e3, "files")}
     [found] = machine.check_disk(near)
     assert found.verdict is Verdict.PASS
-    assert f"files in {tmp_path / 'hub'}" in found.told
+    assert f"files in {tmp_path / 'hub'}" in found.detail
     [found] = machine.check_disk({**near, tmp_path / "more": (1e18, "a planet")})
     assert found.verdict is Verdict.FAIL
-    assert "run.dir, HF_HOME or run.bank_cache_dir" in found.told
+    assert "run.dir, HF_HOME or run.bank_cache_dir" in found.detail
     assert not (tmp_path / "runs").exists()
 
 
@@ -209,7 +213,7 @@ def test_a_control_groups_limit_bounds_the_memory(tmp_path, monkeypatch):
 def test_cores_of_a_quota_count(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "_own_cgroups", lambda: [tmp_path])
     (tmp_path / "cpu.max").write_text("50000 100000\n")
-    assert machine.check_cores(1).told.startswith("0.5 for 1 rank")
+    assert machine.check_cores(1).detail.startswith("0.5 for 1 rank")
     assert machine.check_cores(1).verdict is Verdict.WARN
 
 
@@ -218,7 +222,7 @@ def test_ports_that_cannot_be_had_fail(monkeypatch):
     monkeypatch.setattr(machine, "_own_address", lambda: "192.0.2.77")  # nobody's
     found = machine.check_ports(4)
     assert found.verdict is Verdict.FAIL
-    assert "192.0.2.77: cannot listen" in found.told
+    assert "192.0.2.77: cannot listen" in found.detail
 
 
 def test_shared_memory_warns(monkeypatch):
@@ -257,11 +261,10 @@ def hub(monkeypatch):
 
 def test_a_gated_model_says_how_to_get_it(hub):
     del hub
-    with configured("train", {"+recipe": "gsm8k_llama3b"}) as config:
-        found = check_model_source(config, None)
-        assert found.verdict is Verdict.FAIL
-        assert "accept its licence on the hub and set HF_TOKEN" in found.told
-        assert check_data_sources(GSM8K)[0].verdict is Verdict.PASS
+    found = check_model_source(experiment("train", {"+recipe": "gsm8k_llama3b"}).base, None)
+    assert found.verdict is Verdict.FAIL
+    assert "accept its licence on the hub and set HF_TOKEN" in found.detail
+    assert check_data_sources(GSM8K)[0].verdict is Verdict.PASS
 
 
 def test_a_hub_out_of_reach_is_said_in_time(monkeypatch):
@@ -270,18 +273,16 @@ def test_a_hub_out_of_reach_is_said_in_time(monkeypatch):
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}",
     )
-    with configured("train", {"+recipe": "gsm8k_qwen7b"}) as config:
-        found = check_model_source(config, None)
-        assert found.verdict is Verdict.FAIL
-        assert found.exit_code == 3
-        [rows] = check_data_sources(GSM8K)
+    found = check_model_source(experiment("train", {"+recipe": "gsm8k_qwen7b"}).base, None)
+    assert found.verdict is Verdict.FAIL
+    assert found.exit_code == 3
+    [rows] = check_data_sources(GSM8K)
     assert rows.verdict is Verdict.WARN
-    assert rows.told.startswith("gsm8k from 127.0.0.1:9: not to be had now")
+    assert rows.detail.startswith("gsm8k from 127.0.0.1:9: not to be had now")
 
 
 def test_a_folder_that_is_not_there_is_a_wrong_value():
     point = {"+recipe": "gsm8k_qwen7b", "base_model.path": "/nowhere"}
-    with configured("train", point) as config:
-        found = check_model_source(config, Path("/nowhere"))
+    found = check_model_source(experiment("train", point).base, Path("/nowhere"))
     assert found.exit_code == 2
-    assert "base_model.path=/nowhere: no such folder" in found.told
+    assert "base_model.path=/nowhere: no such folder" in found.detail

@@ -31,50 +31,50 @@ def unreachable_hub(monkeypatch):
 
 
 def test_a_supervised_run_is_planned_and_passes():
-    with configured("sft", {"+recipe": "arithmetic_cpu"}) as config:
-        plan, findings = examine_training(config, Answered())
+    config = configured("sft", {"+recipe": "arithmetic_cpu"})
+    plan, findings = examine_training(config, [], Answered())
     assert exit_code(findings) == 0, findings
-    told = dict(plan)
-    assert told["steps"] == "384 of 16 worked answers, at most 64 + 64 tokens each"
-    assert "sync" not in told
+    lines = dict(plan)
+    assert lines["steps"] == "384 of 16 worked answers, at most 64 + 64 tokens each"
+    assert "sync" not in lines
     assert "verl" not in [finding.subject for finding in findings]
 
 
 def test_a_supervised_run_of_7b_needs_gpus_for_its_updates_alone():
-    with configured("sft", {"+recipe": "gsm8k_qwen7b"}) as config:
-        plan, findings = examine_training(config, Answered())
+    config = configured("sft", {"+recipe": "gsm8k_qwen7b"})
+    plan, findings = examine_training(config, [], Answered())
     assert exit_code(findings) == 3
-    [missing] = [finding.told for finding in findings if finding.subject == "GPUs"]
+    [missing] = [finding.detail for finding in findings if finding.subject == "GPUs"]
     assert "This run needs GPUs with" in missing
     assert not any(text.startswith("rollout: ") for _, text in plan)
 
 
 def test_an_evaluation_is_planned_and_passes():
     point = {"benchmarks": ["arithmetic"], "evaluate.samples": 3}
-    with configured("evaluate", point) as config:
-        assert config.dry_run is False
-        plan, findings = examine_evaluation(config, Answered())
+    config = configured("evaluate", point)
+    assert config.dry_run is False
+    plan, findings = examine_evaluation(config, Answered())
     assert exit_code(findings) == 0, findings
-    told = dict(plan)
-    assert told["questions"] == "256 of arithmetic"
-    assert told["responses"].startswith("1,024 (4 to each question and policy) of at most 256")
+    lines = dict(plan)
+    assert lines["questions"] == "256 of arithmetic"
+    assert lines["responses"].startswith("1,024 (4 to each question and policy) of at most 256")
 
 
 def test_an_evaluation_of_7b_says_which_gpu_it_needs():
-    with configured("evaluate", {"model": "qwen2.5_7b", "engine": "cuda"}) as config:
-        plan, findings = examine_evaluation(config, Answered())
+    plan, findings = examine_evaluation(
+        configured("evaluate", {"model": "qwen2.5_7b", "device": "cuda"}), Answered()
+    )
     assert exit_code(findings) == 3
     assert dict(plan)["GPUs"].startswith("1 with 20.6 GiB of memory or more each")
-    [missing] = [finding.told for finding in findings if finding.subject == "GPUs"]
-    assert "engine=cuda: 0 GPUs are visible" in missing
-    assert "model=tiny engine=cpu walks its whole path" in missing
-    assert any("HF_HUB_OFFLINE is set" in finding.told for finding in findings)
+    [missing] = [finding.detail for finding in findings if finding.subject == "GPUs"]
+    assert "device=cuda: 0 GPUs are visible" in missing
+    assert "model=tiny device=cpu walks its whole path" in missing
+    assert any("HF_HUB_OFFLINE is set" in finding.detail for finding in findings)
 
 
 def test_damaged_adapters_and_wrong_values_are_both_told(tmp_path):
     point = {"benchmarks": ["gsm"], "adapters": [str(tmp_path)]}
-    with configured("evaluate", point) as config:
-        plan, findings = examine_evaluation(config, Answered())
+    plan, findings = examine_evaluation(configured("evaluate", point), Answered())
     assert plan == []
     assert exit_code(findings) == 2
     failed = [finding.subject for finding in findings if finding.exit_code]

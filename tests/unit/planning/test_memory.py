@@ -3,7 +3,7 @@
 import pytest
 from tinylora_rl.planning.trained import trained_by
 
-from tests.unit.planning.planning import configured, values_of
+from tests.unit.planning.planning import experiment, values_of
 from tinylora_rl.base_model.dims import PUBLISHED
 from tinylora_rl.planning.memory import GIB, actor_tokens, kv_bytes, training_phases
 from tinylora_rl.planning.run_plan import enough, training_plan
@@ -15,12 +15,12 @@ ADAPTED = 2 * 28 * SHAPE.block_numbers
 
 
 def seven_b(*overrides: str):
-    return configured("train", {"+recipe": "gsm8k_qwen7b_u13", **values_of(overrides)})
+    return experiment("train", {"+recipe": "gsm8k_qwen7b_u13", **values_of(overrides)})
 
 
 def phases(*overrides: str):
-    with seven_b(*overrides) as config:
-        found = training_phases(config, SHAPE, trained_by(config, SHAPE))
+    run = seven_b(*overrides)
+    found = training_phases(run, SHAPE, run.method.size(SHAPE))
     return {phase.name: phase for phase in found}
 
 
@@ -94,9 +94,9 @@ def test_full_fine_tuning_has_gradient_and_optimiser():
 
 
 def test_a_short_batch_bounds_the_tokens_of_a_pass():
-    with seven_b("task.max_response_tokens=100") as config:
-        assert actor_tokens(config, ranks=8) == 64 * 4 // 8 * 612
-        assert actor_tokens(config, ranks=1) == 24_576
+    run = seven_b("task.max_response_tokens=100")
+    assert actor_tokens(run, ranks=8) == 64 * 4 // 8 * 612
+    assert actor_tokens(run, ranks=1) == 24_576
 
 
 def test_the_smallest_gpu_that_will_do_leaves_a_tenth():
@@ -108,38 +108,37 @@ def test_the_smallest_gpu_that_will_do_leaves_a_tenth():
 
 
 def test_a_node_loads_a_model_and_keeps_the_sleepers_weights():
-    with seven_b() as config:
-        usual, told = host_memory(config, SHAPE, trained_by(config, SHAPE))
-    with seven_b("sync.sleep_level=2") as config:
-        dropped, _ = host_memory(config, SHAPE, trained_by(config, SHAPE))
+    run = seven_b()
+    size = run.method.size(SHAPE)
+    usual, told = host_memory(run, SHAPE, size)
+    dropped, _ = host_memory(seven_b("sync.sleep_level=2"), SHAPE, size)
     assert usual == pytest.approx(dropped + 8 * WEIGHTS)
     assert "vLLM's weights asleep 113 GiB" in told
     assert "loading the model 14.2 GiB" in told  # untied: verl loads it once a node
 
 
 def test_a_disk_holds_checkpoints_and_what_is_downloaded():
-    with seven_b() as config:
-        trained = trained_by(config, SHAPE)
-        here, all_ = (disk(config, SHAPE, trained, has_model=has) for has in (True, False))
+    run = seven_b()
+    size = run.method.size(SHAPE)
+    here, all_ = (disk(run, SHAPE, size, has_model=has) for has in (True, False))
     assert len(all_) == len(here) + 1
     assert 2 * SHAPE.num_parameters in [size for size, _ in all_.values()]
-    with seven_b("adapter=full") as config:
-        [(size, told)] = disk(config, SHAPE, trained_by(config, SHAPE), has_model=True).values()
-    assert size > 4 * 3 * WEIGHTS  # every 100 of 348 steps: model and Adam's moments
+    full = seven_b("adapter=full")
+    [(needed, told)] = disk(full, SHAPE, full.method.size(SHAPE), has_model=True).values()
+    assert needed > 4 * 3 * WEIGHTS  # every 100 of 348 steps: model and Adam's moments
     assert told.startswith("4 checkpoints of 42.6 GiB")
 
 
 def test_weights_travel_through_shared_memory_on_a_cpu():
-    with seven_b("platform=cpu") as config:
-        needed, _ = shared_memory(config, SHAPE, trained_by(config, SHAPE))
+    run = seven_b("device=cpu")
+    needed, _ = shared_memory(run, SHAPE, run.method.size(SHAPE))
     assert needed == (1024 << 20) + 500_000_000  # no more than the bucket, and Ray's objects
-    with seven_b() as config:
-        assert shared_memory(config, SHAPE, trained_by(config, SHAPE))[0] == GIB
+    assert shared_memory(seven_b(), SHAPE, run.method.size(SHAPE))[0] == GIB
 
 
 def test_the_plan_in_words():
-    with seven_b() as config:
-        rows = training_plan(config, SHAPE, trained_by(config, SHAPE))
+    run = seven_b()
+    rows = training_plan(run, SHAPE, run.method.size(SHAPE))
     told = dict(rows)
     assert told["trains"].startswith("13 numbers over 196 modules: TinyLoRA r=2 u=13 n_tie=all")
     assert told["sync"] == "merged: 12.2 GiB a step to each of 8 rollout replicas"

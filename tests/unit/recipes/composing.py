@@ -1,52 +1,48 @@
-"""Recipes and sweep points as the verbs compose them, without starting anything."""
+"""Recipes and sweep points as the commands compose them, without starting anything."""
 
 import copy
 from collections.abc import Iterable
 from functools import cache
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.resolvers import config_dir
 from tinylora_rl.sweeps.points import expand
 from tinylora_rl.sweeps.study import load_study, recipes_dir
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
-ON_CPU = ("platform=cpu", "model=tiny")
+ON_CPU = ("device=cpu", "model=tiny")
 SWEEPS = sorted(
-    (str(path.relative_to(recipes_dir())), verb)
+    (str(path.relative_to(recipes_dir())), command)
     for path in recipes_dir().glob("*/*.yaml")
     if path.parent.name != "sync_rounding"  # of a default, no study of the paper's
-    for verb in yaml.safe_load(path.read_text())
+    for command in yaml.safe_load(path.read_text())
 )
 
 LEARNING_RATE = "actor_rollout_ref.actor.optim.lr"
 Values = dict[str, object]
 
 
-def composed(*overrides: str, verb: str = "train") -> DictConfig:
+def composed(*overrides: str, command: str = "train") -> DictConfig:
     """The resolved configuration of a command line, to do with as one likes."""
-    return copy.deepcopy(_composed(overrides, verb))
+    return copy.deepcopy(_composed(overrides, command))
 
 
 @cache  # half a second each
-def _composed(overrides: tuple[str, ...], verb: str) -> DictConfig:
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(verb, overrides=["run.dir=/nowhere", "task.recipe=test", *overrides])
+def _composed(overrides: tuple[str, ...], command: str) -> DictConfig:
+    config = compose(command, overrides)
     OmegaConf.resolve(config)
     return config
 
 
 @cache
-def points(sweep: str, verb: str) -> list[Values]:
+def points(sweep: str, command: str) -> list[Values]:
     """Every point of a sweep file as {key as written: value}."""
     return [
         dict(_parsed(override) for override in point)
-        for point in expand(load_study(str(recipes_dir() / sweep), verb))
+        for point in expand(load_study(str(recipes_dir() / sweep), command))
     ]
 
 

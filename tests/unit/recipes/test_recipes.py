@@ -1,5 +1,6 @@
 """Every recipe composes, is accepted, and trains as many numbers as the paper and README.md say."""
 
+import dataclasses
 import re
 import shutil
 import warnings
@@ -17,10 +18,13 @@ from tests.unit.recipes.shapes import (
     published_config,
 )
 from tinylora_rl.adapter import TinyLoraConfig, find_targets
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.sweeps.study import recipes_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
-from tinylora_rl.training.preflight import check_config, check_model, check_verl
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import read
+from tinylora_rl.training.preflight import check_model, check_verl
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # upstream's, at import
@@ -47,12 +51,12 @@ def published(tmp_path_factory):
     return folders
 
 
-def on_published_shape(published, *overrides):
-    """The configuration of a command line, its base model the folder with the published shape."""
-    config = composed(*overrides)
-    model = config.base_model.path
-    config.actor_rollout_ref.model.path = str(published[model])
-    return config, model
+def on_published_shape(published, *overrides) -> tuple[Experiment, str]:
+    """An experiment whose base model is the folder with the published shape, and the hub id."""
+    experiment = read(composed(*overrides))
+    model = experiment.base.id
+    base = BaseModel(str(published[model]))
+    return dataclasses.replace(experiment, base=base), model
 
 
 def readme_rows() -> dict[str, re.Match[str]]:
@@ -82,31 +86,29 @@ def test_the_published_shapes_are_the_papers(model):
 @pytest.mark.filterwarnings("ignore:Disabled critic:UserWarning")
 @pytest.mark.parametrize("recipe", ON_MODELS)
 def test_a_recipe_passes_every_check_that_needs_no_weights(published, recipe):
-    config, model = on_published_shape(published, f"+recipe={recipe}")
-    adapter = check_config(config)
-    check_verl(config)
+    run, model = on_published_shape(published, f"+recipe={recipe}")
+    check_verl(run.for_verl(model_dir=run.base.folder))
     row = readme_rows()[recipe]
     assert row["model"] == model.rpartition("/")[2]
-    assert row["data"].lower() == config.data.name
+    assert row["data"].lower() == run.task.name
     assert number(row["modules"]) == NUM_MODULES[model]
-    assert check_model(config, adapter).startswith(
+    assert check_model(run).startswith(
         f"{number(row['numbers'])} numbers over {NUM_MODULES[model]} modules: r=2 "
     )
 
 
 @pytest.mark.parametrize("recipe", ON_MODELS)
 def test_a_recipe_composes_on_the_cpu_with_the_tiny_model(recipe):
-    config = composed(f"+recipe={recipe}", *ON_CPU)
-    adapter = check_config(config)
-    assert config.trainer.device == "cpu"
-    assert "numbers over 21 modules" in check_model(config, adapter)
-    assert dict(config.data.apply_chat_template_kwargs) == {}
+    run = read(composed(f"+recipe={recipe}", *ON_CPU))
+    assert run.hardware.kind == "cpu"
+    assert "numbers over 21 modules" in check_model(run)
+    assert run.base.chat_template_kwargs == {}
 
 
 @pytest.mark.parametrize("adapter", ["full", "lora", "lora_xs"])
 def test_another_adapter_takes_the_place_of_the_recipes(adapter):
     config = composed("+recipe=gsm8k_qwen7b", f"adapter={adapter}")
-    check_config(config)
+    assert read(config).method.label == adapter
     assert ("n_tie" in config.adapter) is (adapter == "lora_xs")
     if adapter == "lora_xs":
         assert (config.adapter.u, config.adapter.n_tie) == (4, 1)
@@ -116,8 +118,8 @@ def test_the_readme_lists_the_recipes_and_no_others():
     assert sorted(readme_rows()) == ON_MODELS
 
 
-def test_math_is_the_simplerl_setting(published):
-    config, _ = on_published_shape(published, "+recipe=math_qwen7b")
+def test_math_is_the_simplerl_setting():
+    config = composed("+recipe=math_qwen7b")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     assert (actor.use_kl_loss, actor.kl_loss_coef, actor.kl_loss_type) == (
         True,
@@ -138,15 +140,15 @@ def test_math_is_the_simplerl_setting(published):
     ("recipe", "response"), [("math_qwenmath7b", 3072), ("gsm8k_olmo7b", 3072)]
 )
 def test_short_contexts_are_respected(published, recipe, response):
-    config, model = on_published_shape(published, f"+recipe={recipe}")
+    run, model = on_published_shape(published, f"+recipe={recipe}")
     assert SHAPES[model][1]["max_position_embeddings"] == 4096
-    assert config.data.max_response_length == response
-    config.data.max_response_length = 4096
+    assert run.batch.max_response_tokens == response
+    longer = dataclasses.replace(run.batch, max_response_tokens=4096)
     with pytest.raises(ConfigError, match="exceed the model's 4096"):
-        check_model(config, check_config(config))
+        check_model(dataclasses.replace(run, batch=longer))
 
 
-def test_llama_is_told_the_same_date_every_day_and_qwen3_does_not_think():
+def test_llama_gets_the_same_date_every_day_and_qwen3_does_not_think():
     llama = composed("+recipe=gsm8k_llama3b").data.apply_chat_template_kwargs
     assert dict(llama) == {"date_string": "26 Jul 2024"}
     qwen3 = composed("+recipe=gsm8k_qwen3_8b").data.apply_chat_template_kwargs

@@ -23,7 +23,7 @@ from tests.unit.recipes.shapes import LORA_RANK_1, NUM_MODULES
 from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.studies import paper
 from tinylora_rl.sweeps.study import recipes_dir
-from tinylora_rl.training.preflight import check_config
+from tinylora_rl.settings.read import read
 
 OF_A_DEFAULT = "sync_rounding"  # no study of the paper's
 SCRIPTS = {"in_one_file", "with_trl"}  # no study, but a file to read and run
@@ -50,14 +50,14 @@ SECTIONS = ("claim", "```bash", "Hardware, cost.", "To expect", "With care.", "N
 README_ROW = re.compile(r"\| \[`(\w+)`\]\(\1/README.md\) \| ([\d,]+) \| (\d+) \|")
 
 
-def families(sweep: str, verb: str) -> list[tuple[DictConfig, list[Values]]]:
+def families(sweep: str, command: str) -> list[tuple[DictConfig, list[Values]]]:
     """The points of a sweep that choose the same groups, and what Hydra composes from these."""
     found: dict[str, list[Values]] = {}
-    for point in points(sweep, verb):
+    for point in points(sweep, command):
         groups = {key: point[key] for key in GROUPS if key in point}
         found.setdefault(json.dumps(groups), []).append(point)
     return [
-        (composed(*as_overrides(json.loads(groups)), verb=verb), members)
+        (composed(*as_overrides(json.loads(groups)), command=command), members)
         for groups, members in found.items()
     ]
 
@@ -77,10 +77,10 @@ def differing_in_more_than_rate_and_seed(members: list[Values]) -> Iterable[Valu
     return {json.dumps(without(point, RATE_AND_SEED)): point for point in members}.values()
 
 
-def sizes(sweep: str, verb: str) -> list[tuple[str, dict[str, object], int | None, Values]]:
+def sizes(sweep: str, command: str) -> list[tuple[str, dict[str, object], int | None, Values]]:
     """(model, adapter, trained numbers, point) of every point; None for full fine-tuning."""
     found = []
-    for base, members in families(sweep, verb):
+    for base, members in families(sweep, command):
         model = base.base_model.path
         for point in members:
             adapter = adapter_of(base, point)
@@ -114,12 +114,12 @@ def short(model: str) -> str:
     return model.rpartition("/")[2]
 
 
-@pytest.mark.parametrize(("sweep", "verb"), SWEEPS, ids=lambda value: value.removesuffix(".yaml"))
-def test_every_point_would_start(sweep, verb):
-    for base, members in families(sweep, verb):
+@pytest.mark.parametrize(("sweep", "command"), SWEEPS, ids=lambda value: value.removesuffix(".yaml"))
+def test_every_point_would_start(sweep, command):
+    for base, members in families(sweep, command):
         for point in differing_in_more_than_rate_and_seed(members):
             config = with_values(base, point)
-            check_config(config)
+            read(config)
             assert trained_numbers(base.base_model.path, adapter_of(base, point)) != 0
             if "u" not in base.adapter and config.trainer.device == "cuda":
                 # the model itself or PEFT's LoRA is trained, not a frozen one's adapter
@@ -131,13 +131,13 @@ def test_every_point_would_start(sweep, verb):
 
 def test_every_kind_of_point_composes_on_the_cpu():
     kinds = {
-        json.dumps([verb, point.get("adapter"), sorted(beside_the_adapter(point))]): (point, verb)
-        for sweep, verb in SWEEPS
-        for point in points(sweep, verb)
+        json.dumps([command, point.get("adapter"), sorted(beside_the_adapter(point))]): (point, command)
+        for sweep, command in SWEEPS
+        for point in points(sweep, command)
     }
-    for point, verb in kinds.values():
-        config = composed(*as_overrides(point), *ON_CPU, verb=verb)
-        check_config(config)
+    for point, command in kinds.values():
+        config = composed(*as_overrides(point), *ON_CPU, command=command)
+        read(config)
         assert config.trainer.device == "cpu"
 
 
@@ -158,15 +158,15 @@ def test_every_row_of_table_2_is_a_point_with_the_papers_sharing(model):
 
 
 @pytest.mark.parametrize(
-    ("sweep", "verb", "counts"),
+    ("sweep", "command", "counts"),
     [
         ("fig1_rl_size_sweep/sweep.yaml", "train", {**paper.FIGURE_1, **paper.FIGURE_1_LORA}),
         ("fig2_sft_size_sweep/sweep.yaml", "sft", {**paper.FIGURE_2, **paper.FIGURE_2_LORA}),
     ],
     ids=["figure_1", "figure_2"],
 )
-def test_every_size_of_figures_1_and_2_is_there(sweep, verb, counts):
-    found = {count for _, _, count, _ in sizes(sweep, verb)}
+def test_every_size_of_figures_1_and_2_is_there(sweep, command, counts):
+    found = {count for _, _, count, _ in sizes(sweep, command)}
     for count in counts:
         if count is None:
             assert None in found
@@ -176,8 +176,8 @@ def test_every_size_of_figures_1_and_2_is_there(sweep, verb, counts):
 
 def test_reinforcement_and_imitation_are_compared_at_the_same_sizes():
     by_verb = [
-        {(count, adapter.get("projection")) for _, adapter, count, _ in sizes(sweep, verb)}
-        for sweep, verb in (
+        {(count, adapter.get("projection")) for _, adapter, count, _ in sizes(sweep, command)}
+        for sweep, command in (
             ("fig1_rl_size_sweep/sweep.yaml", "train"),
             ("fig2_sft_size_sweep/sweep.yaml", "sft"),
         )
@@ -204,12 +204,12 @@ def test_every_point_of_figures_4_7_and_8_is_there():
 
 
 @pytest.mark.parametrize(
-    ("sweep", "verb"),
-    [(sweep, verb) for sweep, verb in SWEEPS if sweep.split("/")[0] not in TRIED_ELSEWHERE],
+    ("sweep", "command"),
+    [(sweep, command) for sweep, command in SWEEPS if sweep.split("/")[0] not in TRIED_ELSEWHERE],
 )
-def test_the_papers_rates_and_seeds_are_tried_and_more_where_little_is_trained(sweep, verb):
+def test_the_papers_rates_and_seeds_are_tried_and_more_where_little_is_trained(sweep, command):
     by_size: dict[str, tuple[set[float], set[int], bool]] = {}
-    for model, adapter, _, point in sizes(sweep, verb):
+    for model, adapter, _, point in sizes(sweep, command):
         key = json.dumps([model, adapter, without(point, RATE_AND_SEED)])
         rates, seeds, _ = by_size.setdefault(key, (set(), set(), bool(adapter)))
         rates.add(float(point[LEARNING_RATE]))
@@ -255,9 +255,9 @@ def test_the_readme_counts_the_runs():
     assert sorted(study for study, *_ in rows) == STUDIES
     for study, runs, at_one in rows:
         found = [
-            (verb, json.dumps(without(point, RATE_AND_SEED)))
-            for sweep, verb in SWEEPS
+            (command, json.dumps(without(point, RATE_AND_SEED)))
+            for sweep, command in SWEEPS
             if sweep == f"{study}/sweep.yaml"
-            for point in points(sweep, verb)
+            for point in points(sweep, command)
         ]
         assert (int(runs.replace(",", "")), int(at_one)) == (len(found), len(set(found))), study

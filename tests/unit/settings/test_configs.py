@@ -6,38 +6,30 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
-from tinylora_rl.training.preflight import check_config
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.evaluation import read_evaluation
+from tinylora_rl.settings.read import read
+from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.settings.spellings import translated
 
 RECIPES = ("arithmetic_cpu", "gsm8k_qwen7b_u13", "math_qwen7b")  # of all: tests/unit/recipes
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
-ON_CPU = ("platform=cpu", "model=tiny")
+ON_CPU = ("device=cpu", "model=tiny")
 
 
 @pytest.fixture
 def composed():
-    register_resolvers()
-
     def with_overrides(*overrides: str):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose(
-                "train",
-                overrides=["run.dir=/nowhere", "task.recipe=test", *overrides],
-                return_hydra_config=False,
-            )
+        config = compose("train", overrides)
         OmegaConf.resolve(config)
         return config
 
-    yield with_overrides
-    GlobalHydra.instance().clear()
+    return with_overrides
 
 
 def num_parameters(config, num_modules: int) -> int:
@@ -136,23 +128,41 @@ def test_the_peers_train_with_verls_engine_and_our_sync(composed, adapter):
     assert model.lora_rank == (1 if adapter == "lora" else 0)
     assert bool(model.lora.merge) is (adapter == "lora")
     assert config.actor_rollout_ref.rollout.name == "vllm_tinylora"
-    assert check_config(config) is None
+    assert read(config).method.label == adapter
 
 
 def test_lora_xs_is_the_basis(composed):
     config = composed("+recipe=arithmetic_cpu", "adapter=lora_xs", "adapter.u=4", "adapter.n_tie=7")
-    adapter = check_config(config)
+    adapter = read(config).method.config
     assert (adapter.projection, adapter.u, adapter.n_tie) == ("basis", 4, 7)
 
 
-def test_the_evaluation_composes(composed):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for overrides in ([], ["model=qwen2.5_7b", "engine=cuda"]):
-            config = compose("evaluate", overrides=["run.dir=/nowhere", *overrides])
-            OmegaConf.resolve(config)
-            assert set(config.evaluate.judges) <= set(JUDGES)
-            assert config.engine.options.max_num_seqs > 0
+@pytest.mark.parametrize("overrides", [[], ["model=qwen2.5_7b", "device=cuda"]], ids=str)
+def test_the_evaluation_composes(overrides):
+    evaluation = read_evaluation(compose("evaluate", overrides))
+    assert set(evaluation.measure.judges) <= set(JUDGES)
+    assert evaluation.engine.options["max_num_seqs"] > 0
+    assert evaluation.engine.device == ("cuda" if overrides else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("platform=cpu", "device=cpu"),
+        ("engine=cuda", "device=cuda"),
+        ("engine.options.max_num_seqs=4", "device.engine.options.max_num_seqs=4"),
+        ("+engine.env.X=1", "+device.engine.env.X=1"),
+        (
+            "reward.custom_reward_function.reward_kwargs.deadline_s=3",
+            "grading.deadline_s=3",
+        ),
+        ("adapter=tinylora_u13", "adapter=tinylora"),
+    ],
+)
+def test_an_older_spelling_is_accepted_with_a_hint(old, new):
+    current, [hint] = translated([old, "seed=1"])
+    assert current == [new, "seed=1"]
+    assert hint == f"{old}: is now spelled {new}"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +201,7 @@ def test_the_evaluation_composes(composed):
 )
 def test_a_sync_that_cannot_work_is_refused_at_the_start(composed, overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        check_config(composed("+recipe=arithmetic_cpu", *overrides))
+        read(composed("+recipe=arithmetic_cpu", *overrides))
 
 
 def test_every_way_of_sync_passes(composed):
@@ -202,4 +212,4 @@ def test_every_way_of_sync_passes(composed):
         ["placement=separate"],
         ["placement=separate", "sync=factors"],
     ):
-        check_config(composed("+recipe=arithmetic_cpu", *overrides))
+        read(composed("+recipe=arithmetic_cpu", *overrides))

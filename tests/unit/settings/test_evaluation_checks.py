@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from tinylora_rl.settings.evaluation_checks import check_engine, check_evaluation, named_adapters
 from transformers import AutoModelForCausalLM
 
@@ -15,17 +13,8 @@ from tinylora_rl.settings.resolvers import config_dir, register_resolvers
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 
-@pytest.fixture
-def composed():
-    register_resolvers()
-
-    def with_overrides(*overrides: str):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("evaluate", overrides=["run.dir=/nowhere", *overrides])
-
-    yield with_overrides
-    GlobalHydra.instance().clear()
+def evaluation(*overrides: str) -> Evaluation:
+    return read_evaluation(compose("evaluate", overrides))
 
 
 @pytest.fixture(scope="module")
@@ -58,58 +47,55 @@ def saved(tmp_path_factory):
         ("grading.deadline_s=0", "grading.deadline_s=0"),
     ],
 )
-def test_bad_settings_are_refused_by_name(composed, override, message):
+def test_bad_settings_are_refused_by_name(override, message):
     with pytest.raises(ConfigError) as error:
-        check_evaluation(composed(override))
+        evaluation(override)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_names_may_stand_without_brackets(composed):
-    config = composed("benchmarks=math500", "evaluate.judges=strict")
-    check_evaluation(config)
-    assert (list(config.benchmarks), list(config.evaluate.judges)) == (["math500"], ["strict"])
+def test_names_may_stand_without_brackets():
+    given = evaluation("benchmarks=math500", "evaluate.judges=strict")
+    assert (list(given.benchmarks), given.measure.judges) == (["math500"], ("strict",))
 
 
-def test_adapters_come_as_null_a_folder_a_list_or_by_name(composed):
+def test_adapters_come_as_null_a_folder_a_list_or_by_name():
     for override, expected in (
         ("adapters=null", []),
         ("adapters=/a", [(None, "/a")]),
         ("adapters=[/a,/b]", [(None, "/a"), (None, "/b")]),
         ("adapters={first: /a, second: /b}", [("first", "/a"), ("second", "/b")]),
     ):
-        assert list(named_adapters(composed(override).adapters)) == expected
+        assert list(evaluation(override).adapters) == expected
     with pytest.raises(ConfigError, match="adapters=3: give folders"):
-        list(named_adapters(composed("adapters=[3]").adapters))
+        evaluation("adapters=[3]")
 
 
-def test_the_base_comes_first_and_a_run_directory_names_its_adapter(composed, saved):
-    policies = policies_of(composed(f"adapters=[{saved.parent}]"))
+def test_the_base_comes_first_and_a_run_directory_names_its_adapter(saved):
+    policies = policies_of([(None, str(saved.parent))])
     assert [policy.name for policy in policies] == ["base", "run"]
     assert policies[1].directory == saved
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "a|b", "-x", "base"])
-def test_names_that_are_no_folder_of_their_own_are_refused(composed, saved, name):
-    config = composed()
-    config.adapters = {name: str(saved)}
+def test_names_that_are_no_folder_of_their_own_are_refused(saved, name):
     with pytest.raises(ConfigError, match="adapters: "):
-        policies_of(config)
+        policies_of([(name, str(saved))])
 
 
-def test_two_adapters_of_one_name_are_refused_with_the_mend(composed, saved):
+def test_two_adapters_of_one_name_are_refused_with_the_fix(saved):
     with pytest.raises(ConfigError, match="two policies would be called 'run'; name them"):
-        policies_of(composed(f"adapters=[{saved},{saved}]"))
+        policies_of([(None, str(saved)), (None, str(saved))])
 
 
-def test_a_damaged_adapter_is_refused(composed, saved, tmp_path):
+def test_a_damaged_adapter_is_refused(saved, tmp_path):
     (tmp_path / "manifest.json").write_bytes((saved / "manifest.json").read_bytes())
     with pytest.raises(ConfigError, match="adapters: "):
-        policies_of(composed(f"adapters=[{tmp_path}]"))
+        policies_of([(None, str(tmp_path))])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_engine_without_gpus_is_the_machines_fault(composed):
-    check_engine(composed().engine)
-    with pytest.raises(MachineError, match="engine=cuda: 0 GPUs are visible"):
-        check_engine(composed("engine=cuda").engine)
+def test_a_gpu_engine_without_gpus_is_the_machines_fault():
+    check_engine(evaluation().engine)
+    with pytest.raises(MachineError, match="device=cuda: 0 GPUs are visible"):
+        check_engine(evaluation("device=cuda").engine)

@@ -1,7 +1,6 @@
 """No secret gets into what a run writes of its configuration."""
 
 import pytest
-from omegaconf import OmegaConf
 
 from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
     COMMIT,
@@ -43,7 +42,7 @@ def test_a_secret_in_the_configuration_is_refused_unshown(setting, reason):
 def test_what_the_environment_holds_as_a_secret_is_found_under_any_name(monkeypatch, value):
     monkeypatch.setenv("WANDB_API_KEY", WANDB_KEY)
     monkeypatch.setenv("NAME", HUB_TOKEN)
-    config = OmegaConf.create({"note": [{"deep": value}]})
+    config = {"note": [{"deep": value}]}
     with pytest.raises(ConfigError, match=r"note\.deep: (copies|holds the value of) [A-Z_]+") as c:
         refuse_secrets(config)
     assert WANDB_KEY not in str(c.value)
@@ -51,8 +50,8 @@ def test_what_the_environment_holds_as_a_secret_is_found_under_any_name(monkeypa
 
 def test_commits_and_verls_own_keys_are_no_secrets():
     """verl has `trace.token2text`, `skip_tokenizer_init`, `teacher_key: data_source`."""
-    refuse_secrets(on_gpus(f"base_model.revision={COMMIT}"))
-    refuse_secrets(OmegaConf.create({"max_tokens": 3, "eos_token": "<|im_end|>", "token": ""}))
+    check_trust(on_gpus(f"base_model.revision={COMMIT}"))
+    refuse_secrets({"max_tokens": 3, "eos_token": "<|im_end|>", "token": ""})
 
 
 @pytest.mark.parametrize("config", [on_cpu, on_gpus])
@@ -65,7 +64,8 @@ def test_what_a_run_writes_of_its_configuration_holds_no_secret(monkeypatch, con
 
     run = config()
     check_trust(run)
-    written = OmegaConf.to_yaml(run, resolve=True) + str(get_ppo_ray_runtime_env(run))
+    tree = run.for_verl()
+    written = run.stored(tree) + str(get_ppo_ray_runtime_env(tree))
     assert "gsm8k" in written or "arithmetic" in written
     for value in known.values():
         assert value not in written

@@ -1,4 +1,4 @@
-"""Whom a run trusts: what is refused at the door, what is said, and what workers never load."""
+"""Whom a run trusts: refusals at the start, warnings, and files that workers never load."""
 
 import os
 import re
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
     COMMIT,
@@ -18,7 +17,10 @@ from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
     on_gpus,
 )
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.security import check_trust, refuse_pickled_code
+from tinylora_rl.training.ray_token import check_ray
 
 MODEL = "actor_rollout_ref.model"
 VLLM = "actor_rollout_ref.rollout.engine_kwargs.vllm"
@@ -43,9 +45,9 @@ def test_remote_code_is_refused_wherever_it_stands(key):
 
 
 def test_remote_code_is_refused_in_an_evaluation():
-    config = OmegaConf.create({"engine": {"options": {"trust_remote_code": "yes"}}})
+    config = compose("evaluate", ["+device.engine.options.trust_remote_code=yes"])
     with pytest.raises(ConfigError, match=r"engine\.options\.trust_remote_code=yes"):
-        check_trust(config)
+        check_trust(read_evaluation(config))
 
 
 def test_a_hub_model_without_a_commit_is_warned_about():
@@ -70,27 +72,27 @@ def test_a_revision_is_a_commit_of_a_hub_model(config, revision, message):
 
 def test_a_cluster_without_a_token_is_warned_about(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:4242")
-    config = on_gpus(f"base_model.revision={COMMIT}")
-    (line,) = check_trust(config)
+    ray = on_gpus(f"base_model.revision={COMMIT}").ray
+    (line,) = check_ray(ray)
     assert line.startswith("RAY_ADDRESS=10.0.0.1:4242: RAY_AUTH_MODE is not token")
     assert "export RAY_AUTH_MODE=token" in line
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert not check_trust(config)
+    assert not check_ray(ray)
 
 
 def test_an_own_ray_whose_token_is_switched_off_is_warned_about(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert check_trust(on_cpu()) == [
+    assert check_ray(on_cpu().ray) == [
         "RAY_AUTH_MODE=disabled: every user of this machine can run code in this run; unset it"
     ]
 
 
 def test_a_dashboard_for_everyone_is_refused():
     with pytest.raises(ConfigError, match=r"dashboard_host=0\.0\.0\.0: whoever reaches"):
-        check_trust(on_cpu(f"{DASHBOARD_HOST}=0.0.0.0"))
-    assert not check_trust(on_cpu(f"{DASHBOARD_HOST}=127.0.0.1"))
+        check_ray(on_cpu(f"{DASHBOARD_HOST}=0.0.0.0").ray)
+    assert not check_ray(on_cpu(f"{DASHBOARD_HOST}=127.0.0.1").ray)
     for config in (on_cpu(), on_gpus()):
-        assert config.ray_kwargs.ray_init.include_dashboard is False
+        assert config.tree.ray_kwargs.ray_init.include_dashboard is False
 
 
 def test_a_token_that_others_read_is_warned_about(monkeypatch):
@@ -102,21 +104,21 @@ def test_a_token_that_others_read_is_warned_about(monkeypatch):
         token.write_text("0" * 64)
         token.chmod(0o644)
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        assert check_trust(on_cpu()) == [
+        assert check_ray(on_cpu().ray) == [
             f"{token}: other users can read this token of Ray; run: chmod 600 {token}"
         ]
         token.chmod(0o600)
-        assert not check_trust(on_cpu())
+        assert not check_ray(on_cpu().ray)
 
 
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
 def test_going_on_from_a_pickled_checkpoint_is_warned_about():
-    peer = f"{MODEL}.model_type=language_model"
-    (line,) = check_trust(on_cpu(peer, "trainer.resume=/elsewhere/global_step_3"))
+    full = ("method=full", "adapter={}", f"{MODEL}.lora.rank=0", f"{MODEL}.lora.merge=false")
+    (line,) = check_trust(on_cpu(*full, "trainer.resume=/elsewhere/global_step_3"))
     assert line.startswith("trainer.resume=/elsewhere/global_step_3: such a checkpoint is pickled")
-    assert not check_trust(on_cpu(peer, "trainer.resume=auto"))
+    assert not check_trust(on_cpu(*full, "trainer.resume=auto"))
     assert not check_trust(on_cpu("trainer.resume=/elsewhere/global_step_3"))
 
 
@@ -163,7 +165,9 @@ def _verl(path: str) -> str:
 
 def test_checking_imports_neither_torch_nor_ray():
     program = (
-        "import sys; from tinylora_rl.settings.security import check_trust; "
+        "import sys; from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.evaluation import read_evaluation
+from tinylora_rl.settings.security import check_trust; "
         "print({'torch', 'ray', 'verl', 'vllm'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", program]

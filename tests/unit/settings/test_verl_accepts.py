@@ -5,7 +5,8 @@ import warnings
 import pytest
 
 from tests.unit.settings.test_configs import ON_CPU, RECIPES, composed  # noqa: F401  # a fixture
-from tinylora_rl.training.preflight import check_config, check_verl
+from tinylora_rl.settings.read import read
+from tinylora_rl.training.preflight import check_verl
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # upstream's, at import
@@ -22,8 +23,7 @@ def test_every_recipe_passes_verls_checks(composed, recipe, overrides):  # noqa:
         config = composed(
             f"+recipe={recipe}", f"actor_rollout_ref.actor.use_kl_loss={kl}", *overrides
         )
-        check_config(config)
-        check_verl(config)
+        check_verl(read(config).for_verl())
         assert need_reference_policy(config) is (kl == "true")
         actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
         rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)

@@ -1,4 +1,4 @@
-"""Configurations to check, composed once: composing one takes a second."""
+"""Experiments to check, composed once: composing one takes a second."""
 
 import os
 import re
@@ -6,23 +6,23 @@ from functools import cache
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import read
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 
 
-def on_cpu(*settings: str) -> DictConfig:
+def on_cpu(*settings: str) -> Experiment:
     """The quickstart's configuration with these `key=value`."""
-    return _with(_composed("arithmetic_cpu"), settings)
+    return read(_with(_composed("arithmetic_cpu"), settings))
 
 
-def on_gpus(*settings: str) -> DictConfig:
+def on_gpus(*settings: str) -> Experiment:
     """The 7B recipe's, whose base model comes from the hub."""
-    return _with(_composed("gsm8k_qwen7b_u13"), settings)
+    return read(_with(_composed("gsm8k_qwen7b_u13"), settings))
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +35,7 @@ def nothing_in_the_environment(monkeypatch, tmp_path):
 
 @cache
 def _composed(recipe: str) -> DictConfig:
-    register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(
-            "train", overrides=["run.dir=/nowhere", "task.recipe=test", f"+recipe={recipe}"]
-        )
-    GlobalHydra.instance().clear()
-    return config
+    return compose("train", [f"+recipe={recipe}"])
 
 
 def _with(config: DictConfig, settings: tuple[str, ...]) -> DictConfig:

@@ -1,31 +1,22 @@
-"""Configurations as the command line composes them, in this process."""
+"""Experiments as the command line makes them, in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import read
 
-Compose = Callable[..., DictConfig]
+Make = Callable[..., Experiment]
 
 
 @pytest.fixture
-def composed(tmp_path: Path) -> Iterator[Compose]:
-    """`composed("sft", "+recipe=arithmetic_cpu", ...)`; the run directory is a temporary one."""
-    register_resolvers()
+def make(tmp_path: Path) -> Make:
+    """`make("sft", "+recipe=arithmetic_cpu", ...)`; the run directory is a temporary one."""
 
-    def with_overrides(verb: str, *overrides: str) -> DictConfig:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose(
-                verb, overrides=[f"run.dir={tmp_path}", "task.recipe=test", *overrides]
-            )
-        OmegaConf.resolve(config)
-        return config
+    def with_overrides(command: str, *overrides: str) -> Experiment:
+        return read(compose(command, overrides, run_dir=str(tmp_path)))
 
-    yield with_overrides
-    GlobalHydra.instance().clear()
+    return with_overrides

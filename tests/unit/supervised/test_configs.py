@@ -1,15 +1,16 @@
-"""Every recipe is a recipe for both verbs, and says the same to both."""
+"""Every recipe is a recipe for both commands, and says the same to both."""
 
 import pytest
 from omegaconf import OmegaConf
 from tinylora_rl.settings.sft_checks import check_overrides, check_sft, steps_of
 
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.resolvers import config_dir
-from tinylora_rl.training.preflight import check_config
+from tinylora_rl.settings.supervised_keys import check_overrides
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
-ADAPTERS = sorted(path.stem for path in (config_dir() / "adapter").glob("*.yaml"))
+ADAPTERS = sorted({path.stem for path in (config_dir() / "adapter").glob("*.yaml")} - {"plugin"})
 PEERS = ("lora", "full")
 SHARED = (
     "seed",
@@ -21,7 +22,7 @@ SHARED = (
     "run",
     "actor_rollout_ref.model",
     "actor_rollout_ref.actor",
-    "reward.custom_reward_function.reward_kwargs",
+    "grading",
     "trainer.device",
     "trainer.n_gpus_per_node",
     "trainer.project_name",
@@ -39,39 +40,31 @@ SHARED = (
     ],
     ids=" ".join,
 )
-def test_what_a_recipe_says_of_the_actor_holds_for_both_verbs(composed, overrides):
-    train, sft = composed("train", *overrides), composed("sft", *overrides)
-    assert (train.verb, sft.verb) == ("train", "sft")
+def test_what_a_recipe_says_of_the_actor_holds_for_both_commands(overrides):
+    train, sft = compose("train", overrides), compose("sft", overrides)
+    assert (train.command, sft.command) == ("train", "sft")
     for config in (train, sft):  # the one stated difference
+        OmegaConf.resolve(config)
         del config.actor_rollout_ref.model.lora.tinylora.provenance.reward
-        del config.reward.custom_reward_function.reward_kwargs
     for key in SHARED:
         assert OmegaConf.select(sft, key) == OmegaConf.select(train, key), key
-    assert sft.engine.device == sft.trainer.device
+    assert sft.device == train.device
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_every_adapter_passes_the_checks(composed, adapter):
-    config = composed("sft", "+recipe=arithmetic_cpu", f"adapter={adapter}")
-    check_config(config)
-    check_sft(config)
+def test_every_adapter_passes_the_checks(make, adapter):
+    assert make("sft", "+recipe=arithmetic_cpu", f"adapter={adapter}").supervised is not None
 
 
-def test_tied_lora_xs_is_one_shared_matrix(composed):
-    config = composed("sft", "+recipe=arithmetic_cpu", "adapter=lora_xs", "adapter.n_tie=all")
-    adapter = check_config(config)
-    assert adapter is not None
-    assert adapter.num_parameters(num_modules=21) == 4
-    assert (
-        check_config(composed("sft", "+recipe=arithmetic_cpu", "adapter=lora_xs")).num_parameters(
-            num_modules=21
-        )
-        == 84
-    )
+def test_tied_lora_xs_is_one_shared_matrix(make):
+    tied = make("sft", "+recipe=arithmetic_cpu", "adapter=lora_xs", "adapter.n_tie=all").method
+    assert tied.config.num_parameters(num_modules=21) == 4
+    untied = make("sft", "+recipe=arithmetic_cpu", "adapter=lora_xs").method
+    assert untied.config.num_parameters(num_modules=21) == 84
 
 
 @pytest.mark.parametrize(
-    ("override", "mend"),
+    ("override", "fix"),
     [
         ("actor_rollout_ref.actor.use_kl_loss=true", "leave it out"),
         ("algorithm.adv_estimator=rloo", "leave it out"),
@@ -82,8 +75,8 @@ def test_tied_lora_xs_is_one_shared_matrix(composed):
         ("trainer.save_freq=2", "use sft.save_freq"),
     ],
 )
-def test_an_override_without_effect_is_refused(override, mend):
-    with pytest.raises(ConfigError, match=mend):
+def test_an_override_without_effect_is_refused(override, fix):
+    with pytest.raises(ConfigError, match=fix):
         check_overrides(["+recipe=arithmetic_cpu", override])
 
 
@@ -113,9 +106,9 @@ def test_overrides_with_an_effect_pass():
         ("trainer.n_gpus_per_node=3", "no multiple"),
     ],
 )
-def test_settings_out_of_range_are_refused(composed, override, message):
+def test_settings_out_of_range_are_refused(make, override, message):
     with pytest.raises(ConfigError, match=message):
-        check_sft(composed("sft", "+recipe=arithmetic_cpu", override))
+        make("sft", "+recipe=arithmetic_cpu", override)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +120,6 @@ def test_settings_out_of_range_are_refused(composed, override, message):
         (100, 1, ["sft.steps=7"], (7, 2)),
     ],
 )
-def test_number_of_updates(composed, num_rows, num_ranks, overrides, expected):
-    config = composed(
-        "sft", "+recipe=arithmetic_cpu", f"trainer.n_gpus_per_node={num_ranks}", *overrides
-    )
-    assert steps_of(config, num_rows) == expected
+def test_number_of_updates(make, num_rows, num_ranks, overrides, expected):
+    run = make("sft", "+recipe=arithmetic_cpu", f"trainer.n_gpus_per_node={num_ranks}", *overrides)
+    assert run.supervised_steps(num_rows) == expected

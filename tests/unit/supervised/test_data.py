@@ -1,12 +1,14 @@
 """What is trained on: the rollout's prompt, the worked answer, the end of the turn."""
 
+import dataclasses
+
 import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.supervised.data import prepare_supervised, prompt_ids, worked_answer
+from tinylora_rl.supervised.data import prepare_data, prompt_ids, worked_answer
 from tinylora_rl.supervised.token_dataset import TokenDataset
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
@@ -18,13 +20,13 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(base_model_dir())
 
 
-def test_a_sequence_is_prompt_answer_and_end(composed, tokenizer):
-    config = composed("sft", *SMALL)
-    prepared = prepare_supervised(config, tokenizer)
+def test_a_sequence_is_prompt_answer_and_end(make, tokenizer):
+    run = make("sft", *SMALL)
+    prepared = prepare_data(run)
     assert (prepared.num_train, prepared.num_val) == (64, 8)
     assert (prepared.num_wrong, prepared.num_long) == (0, 0)
-    rows = pq.read_table(config.data.train_files).to_pylist()
-    dataset = TokenDataset(config.data.train_files)
+    rows = pq.read_table(run.batch.train_file).to_pylist()
+    dataset = TokenDataset(str(run.batch.train_file))
     assert len(dataset) == len(rows) == 64
     for row, item in zip(rows, (dataset[index] for index in range(64)), strict=True):
         num_prompt = int((item["loss_mask"] == 0).sum())
@@ -38,48 +40,49 @@ def test_a_sequence_is_prompt_answer_and_end(composed, tokenizer):
         assert torch.equal(item["position_ids"], torch.arange(len(item["input_ids"])))
 
 
-def test_the_prompt_is_the_rollouts(composed, tokenizer):
-    config = composed("sft", *SMALL)
-    prepared = prepare_supervised(config, tokenizer)
+def test_the_prompt_is_the_rollouts(make, tokenizer):
+    run = make("sft", *SMALL)
+    prepared = prepare_data(run)
     row = prepared.held_out[0]
     expected = tokenizer.apply_chat_template(
         row["prompt"], add_generation_prompt=True, tokenize=True, return_dict=False
     )
-    assert prompt_ids(config, tokenizer, row) == list(expected)
-    config.data.max_prompt_length = len(expected) - 1
-    assert prompt_ids(config, tokenizer, row) is None
+    assert prompt_ids(run, row) == list(expected)
+    run = make("sft", *SMALL, f"task.max_prompt_tokens={len(expected) - 1}")
+    assert prompt_ids(run, row) is None
 
 
-def test_training_and_held_out_rows_are_apart_and_follow_the_seed(composed, tokenizer):
-    first = prepare_supervised(config := composed("sft", *SMALL), tokenizer)
-    targets = {row["prompt"] for row in pq.read_table(config.data.train_files).to_pylist()}
-    held_out = {row["prompt"] for row in pq.read_table(config.data.val_files).to_pylist()}
+def test_training_and_held_out_rows_are_apart_and_follow_the_seed(make, tokenizer):
+    first = prepare_data(run := make("sft", *SMALL))
+    targets = {row["prompt"] for row in pq.read_table(run.batch.train_file).to_pylist()}
+    held_out = {row["prompt"] for row in pq.read_table(run.batch.validation_file).to_pylist()}
     assert not targets & held_out
-    second = prepare_supervised(config := composed("sft", *SMALL, "seed=1"), tokenizer)
-    assert {r["prompt"] for r in pq.read_table(config.data.train_files).to_pylist()} != targets
+    second = prepare_data(run := make("sft", *SMALL, "seed=1"))
+    assert {r["prompt"] for r in pq.read_table(run.batch.train_file).to_pylist()} != targets
     assert second.held_out == first.held_out  # whatever a run trains on
 
 
-def test_what_does_not_fit_is_left_out_and_counted(composed, tokenizer):
-    config = composed("sft", *SMALL)
-    prepare_supervised(config, tokenizer)
+def test_what_does_not_fit_is_left_out_and_counted(make, tokenizer):
+    run = make("sft", *SMALL)
+    prepare_data(run)
     lengths = sorted(
-        len(r["target_ids"]) for r in pq.read_table(config.data.train_files).to_pylist()
+        len(r["target_ids"]) for r in pq.read_table(run.batch.train_file).to_pylist()
     )
-    config.data.max_response_length = lengths[31]
+    run = make("sft", *SMALL, f"task.max_response_tokens={lengths[31]}")
     fitting = sum(length <= lengths[31] for length in lengths)
-    prepared = prepare_supervised(config, tokenizer)
+    prepared = prepare_data(run)
     assert (prepared.num_train, prepared.num_long) == (fitting, 64 - fitting)
-    config.data.max_response_length = lengths[0] - 1
+    run = make("sft", *SMALL, f"task.max_response_tokens={lengths[0] - 1}")
     with pytest.raises(ConfigError, match=r"sft\.batch_size=16: only 0 sequences fit"):
-        prepare_supervised(config, tokenizer)
+        prepare_data(run)
 
 
-def test_a_data_set_without_worked_answers_is_refused(composed, tokenizer):
-    config = composed("sft", *SMALL)
-    config.task.judge = "boxed"  # which finds no answer in "#### 17"
+def test_a_data_set_without_worked_answers_is_refused(make, tokenizer):
+    run = make("sft", *SMALL)
+    boxed = dataclasses.replace(run.grading, judge="boxed")  # finds no answer in "#### 17"
+    run = dataclasses.replace(run, grading=boxed)
     with pytest.raises(ConfigError, match="0 of 64 worked answers are right under"):
-        prepare_supervised(config, tokenizer)
+        prepare_data(run)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +98,16 @@ def test_calculator_marks(answer, expected):
     assert worked_answer(row, keep_calculator_marks=True) == answer
 
 
-def test_every_worked_answer_of_gsm8k_is_right(composed, tokenizer, real_gsm8k):
-    config = composed(
-        "sft", "+recipe=gsm8k_qwen7b", "platform=cpu", "model=tiny", f"data.path={real_gsm8k}"
+def test_every_worked_answer_of_gsm8k_is_right(make, tokenizer, real_gsm8k):
+    run = make(
+        "sft",
+        "+recipe=gsm8k_qwen7b",
+        "device=cpu",
+        "model=tiny",
+        f"data.path={real_gsm8k}",
+        "data.max_prompt_length=100000",
+        "data.max_response_length=100000",
     )
-    config.data.max_prompt_length = config.data.max_response_length = 100_000
-    prepared = prepare_supervised(config, tokenizer)
+    prepared = prepare_data(run)
     assert (prepared.num_train, prepared.num_wrong) == (7473, 0)
-    assert prepared.num_val == len(prepared.held_out) == 64  # platform=cpu
+    assert prepared.num_val == len(prepared.held_out) == 64  # device=cpu

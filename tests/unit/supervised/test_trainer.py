@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf, open_dict
 from peft import PeftModel
 from safetensors.torch import load_file
-from tinylora_rl.settings.sft_checks import steps_of
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from tinylora_rl.artifact import read_manifest
 from tinylora_rl.runs.checkpoints import fault
 from tinylora_rl.runs.directory import read_metrics
 from tinylora_rl.runs.vector_log import read_vectors
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
-from tinylora_rl.supervised.data import prepare_supervised
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.read import read
+from tinylora_rl.supervised.data import prepare_data
 from tinylora_rl.supervised.ranks import run_ranks
 from tinylora_rl.supervised.token_dataset import TokenDataset
 from tinylora_rl.tasks.arithmetic import base_model_dir
@@ -54,24 +51,15 @@ RUNS = {  # name: (run directory, overrides), in this order
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trainings")
-    tokenizer = AutoTokenizer.from_pretrained(base_model_dir())
-    register_resolvers()
     files = []
     for name, (directory, overrides) in RUNS.items():
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose(
-                "sft",
-                [f"run.dir={folder / directory}", "task.recipe=test", *SMALL, *overrides],
-            )
-        GlobalHydra.instance().clear()
-        OmegaConf.resolve(config)
-        prepared = prepare_supervised(config, tokenizer)
-        with open_dict(config):
-            steps, epochs = steps_of(config, prepared.num_train)
-            config.trainer.total_training_steps, config.trainer.total_epochs = steps, epochs
+        run_dir = str(folder / directory)
+        experiment = read(compose("sft", [*SMALL, *overrides], run_dir=run_dir))
+        prepared = prepare_data(experiment)
+        steps = experiment.supervised_steps(prepared.num_train)
         files.append(folder / f"{name}.yaml")
-        OmegaConf.save(config, files[-1])
+        files[-1].write_text(experiment.stored(experiment.for_verl(total_steps=steps)))
+        (folder / f"{name}.overrides").write_text("\n".join([*SMALL, *overrides]))
     (folder / "asked.ask").write_text("file")
     (folder / "signalled.ask").write_text("signal")
     env = {"PYTHONPATH": str(REPOSITORY), "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}

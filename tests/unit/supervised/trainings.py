@@ -14,17 +14,22 @@ from omegaconf import DictConfig, OmegaConf
 from tinylora_rl.supervised.publish import write_policy
 
 from tinylora_rl.runs.stopping import StopFile
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.read import read
 from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
 from tinylora_rl.supervised.trainer_config import trainer_config
-from tinylora_rl.training.preflight import check_config
-from tinylora_rl.training.resume import begin_at, choose_beginning
+from tinylora_rl.training.resume import choose_beginning
 
 if __name__ == "__main__":
     torch.distributed.init_process_group("cpu:gloo")
     for path in sys.argv[1:]:
         config = OmegaConf.load(path)
         assert isinstance(config, DictConfig)
-        begin_at(config, choose_beginning(config, check_config(config)).checkpoint)
+        overrides = Path(path).with_suffix(".overrides").read_text().splitlines()
+        experiment = read(compose("sft", overrides, run_dir=config.run.dir))
+        checkpoint = choose_beginning(experiment).checkpoint
+        config.trainer.resume_mode = "disable" if checkpoint is None else "resume_path"
+        config.trainer.resume_from_path = None if checkpoint is None else str(checkpoint)
         torch.manual_seed(config.data.seed)
         trainer = TinyLoraSFTTrainer(config=trainer_config(config))
         stop = StopFile(Path(config.run.dir))
@@ -38,5 +43,6 @@ if __name__ == "__main__":
         assert trainer.stopped == asked.exists()
         stop.clear()
         if not trainer.stopped:
-            write_policy(trainer.engine, config)
+            tokenizer = trainer.engine.model_config.tokenizer
+            experiment.method.save_policy(trainer.engine.module, tokenizer, experiment.run.dir)
     torch.distributed.destroy_process_group()

@@ -2,7 +2,7 @@
 
 Its run only counts.
 
-What a sweep needs of a verb and nothing else: it locks its directory, records its status, writes a
+The least that a sweep needs of a command: it locks its directory, records its status, writes a
 line of metrics a step and continues after the last one. `+counting.pace_s=` is the length of a
 step, `+counting.fails_at_u=` the value of adapter.u that fails.
 """
@@ -13,19 +13,20 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.atomic import write_text
-from tinylora_rl.command import run_verb
+from tinylora_rl.command import run_command
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.planning.cost import total_steps
+from tinylora_rl.planning.cost import planned_steps
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive
 from tinylora_rl.runs.status import RecordedRun, last_step
+from tinylora_rl.settings.read import read
 
 
 def count(config: DictConfig) -> int:
     counting = config.get("counting") or {}
     run = RunDirectory(Path(config.run.dir))
-    with exclusive(run.path), RecordedRun(run.path, config.verb) as recorded:
+    with exclusive(run.path), RecordedRun(run.path, config.command) as recorded:
         write_text(run.config, OmegaConf.to_yaml(config))
-        steps = total_steps(config)
+        steps = planned_steps(read(config))
         recorded.expect(steps)
         print(f"from step {last_step(run.path)}")
         if config.adapter.u == counting.get("fails_at_u"):
@@ -38,4 +39,4 @@ def count(config: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("train", count)
+    run_command("train", count)

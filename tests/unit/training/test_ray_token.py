@@ -23,10 +23,10 @@ from tinylora_rl.training.ray_token import (
 
 PROGRAM = """
 import os, psutil
-from omegaconf import OmegaConf
+from tinylora_rl.settings.verl_sections import RayStart
 from tinylora_rl.training.ray_token import close_own_ray
 
-close_own_ray(OmegaConf.create({"ray_kwargs": {"ray_init": {"address": "local"}}}))
+close_own_ray(RayStart(address="local", storage_units=1))
 import ray
 
 ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False,
@@ -69,30 +69,30 @@ def test_a_token_that_is_there_stays(tmp_path, monkeypatch):
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("mine")
-    close_own_ray(on_cpu())
+    close_own_ray(on_cpu().ray)
     assert token.read_text() == "mine"
     assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
 
 
 def test_a_cluster_is_left_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:4242")
-    assert cluster_address(on_gpus()) == "10.0.0.1:4242"
-    assert cluster_address(on_cpu()) is None  # address: local
-    close_own_ray(on_gpus())
+    assert cluster_address(on_gpus().ray) == "10.0.0.1:4242"
+    assert cluster_address(on_cpu().ray) is None  # address: local
+    close_own_ray(on_gpus().ray)
     assert CLUSTERS_ALLOWED not in os.environ
     assert not (tmp_path / ".ray").exists()
 
 
 def test_without_a_cluster_gpus_get_a_ray_of_their_own():
-    assert on_gpus().ray_kwargs.ray_init.address == "local"
-    assert cluster_address(on_gpus()) is None
+    assert on_gpus().ray.address == "local"
+    assert cluster_address(on_gpus().ray) is None
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])
 def test_a_token_from_elsewhere_is_left_alone(tmp_path, monkeypatch, name):
     monkeypatch.setenv(CLUSTERS_ALLOWED, "1")
     monkeypatch.setenv(name, str(tmp_path / "mine"))
-    close_own_ray(on_cpu())
+    close_own_ray(on_cpu().ray)
     assert not list(tmp_path.iterdir())
     assert token_file() == (None if name == "RAY_AUTH_TOKEN" else tmp_path / "mine")
 

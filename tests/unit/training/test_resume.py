@@ -5,18 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
-from tinylora_rl.settings.run_checks import check_run
 from transformers import AutoModelForCausalLM
 
-from tests.unit.supervised.conftest import composed  # noqa: F401
+from tests.unit.supervised.conftest import make  # noqa: F401
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.checkpoints import commit
 from tinylora_rl.tasks.arithmetic import base_model_dir
-from tinylora_rl.training.preflight import check_config
-from tinylora_rl.training.resume import Beginning, begin_at, choose_beginning
+from tinylora_rl.training.resume import Beginning, choose_beginning
 
 Begin = Callable[..., Beginning]
 
@@ -44,13 +41,11 @@ def checkpoint(run_dir: Path, step: int, adapter_dir: Path | None, data: str = "
 
 
 @pytest.fixture
-def begin(composed) -> Begin:  # noqa: F811
+def begin(make) -> Begin:  # noqa: F811
     """`begin("trainer.resume=...", ...)`, of a run of the embedded recipe in `tmp_path`."""
 
-    def with_overrides(*overrides: str, verb: str = "train") -> Beginning:
-        config: DictConfig = composed(verb, "+recipe=arithmetic_cpu", *overrides)
-        check_run(config)
-        return choose_beginning(config, check_config(config))
+    def with_overrides(*overrides: str, command: str = "train") -> Beginning:
+        return choose_beginning(make(command, "+recipe=arithmetic_cpu", *overrides))
 
     return with_overrides
 
@@ -116,7 +111,7 @@ def test_what_another_run_has_that_does_not_fit_is_listed(begin, tmp_path, adapt
     with pytest.raises(ConfigError, match=r"total_training_steps=3: .* has made 3 already"):
         begin(resume, "trainer.total_training_steps=3")
     with pytest.raises(ConfigError, match=r"is a checkpoint of tinylora_rl\.train"):
-        begin(resume, "sft.steps=9", verb="sft")
+        begin(resume, "sft.steps=9", command="sft")
 
 
 def test_another_base_model_is_found_by_its_weights(begin, tmp_path, adapter_dir):
@@ -161,10 +156,10 @@ def test_settings_that_cannot_keep_a_run_are_refused(begin, override, message):
         begin(override)
 
 
-def test_verl_is_told_one_folder(composed, tmp_path):  # noqa: F811
-    config = composed("train", "+recipe=arithmetic_cpu")
-    begin_at(config, tmp_path / "global_step_3")
-    assert config.trainer.resume_mode == "resume_path"
-    assert config.trainer.resume_from_path == str(tmp_path / "global_step_3")
-    begin_at(config, None)
-    assert (config.trainer.resume_mode, config.trainer.resume_from_path) == ("disable", None)
+def test_verl_gets_one_folder(make, tmp_path):  # noqa: F811
+    experiment = make("train", "+recipe=arithmetic_cpu")
+    tree = experiment.for_verl(checkpoint=tmp_path / "global_step_3")
+    assert tree.trainer.resume_mode == "resume_path"
+    assert tree.trainer.resume_from_path == str(tmp_path / "global_step_3")
+    tree = experiment.for_verl()
+    assert (tree.trainer.resume_mode, tree.trainer.resume_from_path) == ("disable", None)

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 import yaml
-from tinylora_rl.planning.trained import sync_bytes, trained_by
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.unit.planning.planning import experiment

@@ -1,7 +1,6 @@
 """The plan's memory follows its stated formulas, and moves with the settings that decide it."""
 
 import pytest
-from tinylora_rl.planning.trained import trained_by
 
 from tests.unit.planning.planning import experiment, values_of
 from tinylora_rl.base_model.dims import PUBLISHED

@@ -20,10 +20,10 @@ from tests.unit.recipes.shapes import (
 from tinylora_rl.adapter import TinyLoraConfig, find_targets
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.sweeps.study import recipes_dir
-from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import read
+from tinylora_rl.sweeps.study import recipes_dir
+from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.training.preflight import check_model, check_verl
 
 with warnings.catch_warnings():

@@ -21,9 +21,9 @@ from tests.unit.recipes.composing import (
 )
 from tests.unit.recipes.shapes import LORA_RANK_1, NUM_MODULES
 from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.settings.read import read
 from tinylora_rl.studies import paper
 from tinylora_rl.sweeps.study import recipes_dir
-from tinylora_rl.settings.read import read
 
 OF_A_DEFAULT = "sync_rounding"  # no study of the paper's
 SCRIPTS = {"in_one_file", "with_trl"}  # no study, but a file to read and run
@@ -114,7 +114,9 @@ def short(model: str) -> str:
     return model.rpartition("/")[2]
 
 
-@pytest.mark.parametrize(("sweep", "command"), SWEEPS, ids=lambda value: value.removesuffix(".yaml"))
+@pytest.mark.parametrize(
+    ("sweep", "command"), SWEEPS, ids=lambda value: value.removesuffix(".yaml")
+)
 def test_every_point_would_start(sweep, command):
     for base, members in families(sweep, command):
         for point in differing_in_more_than_rate_and_seed(members):
@@ -131,7 +133,10 @@ def test_every_point_would_start(sweep, command):
 
 def test_every_kind_of_point_composes_on_the_cpu():
     kinds = {
-        json.dumps([command, point.get("adapter"), sorted(beside_the_adapter(point))]): (point, command)
+        json.dumps([command, point.get("adapter"), sorted(beside_the_adapter(point))]): (
+            point,
+            command,
+        )
         for sweep, command in SWEEPS
         for point in points(sweep, command)
     }

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from tinylora_rl.settings.evaluation_checks import check_engine, check_evaluation, named_adapters
 from transformers import AutoModelForCausalLM
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.evaluation.build_plan import policies_of
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.evaluation.preflight import check_engine
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.evaluation import Evaluation, read_evaluation
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 from omegaconf import OmegaConf
-from tinylora_rl.settings.sft_checks import check_overrides, check_sft, steps_of
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.compose import compose

@@ -65,9 +65,7 @@ def test_training_and_held_out_rows_are_apart_and_follow_the_seed(make, tokenize
 def test_what_does_not_fit_is_left_out_and_counted(make, tokenizer):
     run = make("sft", *SMALL)
     prepare_data(run)
-    lengths = sorted(
-        len(r["target_ids"]) for r in pq.read_table(run.batch.train_file).to_pylist()
-    )
+    lengths = sorted(len(r["target_ids"]) for r in pq.read_table(run.batch.train_file).to_pylist())
     run = make("sft", *SMALL, f"task.max_response_tokens={lengths[31]}")
     fitting = sum(length <= lengths[31] for length in lengths)
     prepared = prepare_data(run)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from tinylora_rl.supervised.publish import write_policy
 
 from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.settings.compose import compose

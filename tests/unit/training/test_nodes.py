@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.read import read
 from tinylora_rl.tasks.arithmetic import base_model_dir
-from tinylora_rl.training.nodes import pin_base_model
 
 REPO = "somebody/tiny"
 COMMITS = ("1" * 40, "2" * 40)
@@ -21,35 +21,27 @@ def model(tmp_path) -> Path:
     return Path(shutil.copytree(base_model_dir(), tmp_path / "model"))
 
 
-def test_a_folder_is_pinned_as_it_is(model):
+def test_every_process_of_a_run_gets_the_folder(model):
     path = str(model.parent / "." / "model")
-    config = OmegaConf.create(
-        {
-            "base_model": {"path": path, "revision": None},
-            "actor_rollout_ref": {"model": {"path": "${base_model.path}"}},
-        }
-    )
-    assert pin_base_model(config) == path
-    assert config.actor_rollout_ref.model.path == str(model.resolve())
-    assert config.base_model.path == path
+    run = read(compose("train", ["+recipe=arithmetic_cpu", f"base_model.path={path}"]))
+    assert run.base.id == path
+    tree = run.for_verl(model_dir=run.base.folder)
+    assert tree.actor_rollout_ref.model.path == str(model.resolve())
+    assert tree.base_model.path == path
 
 
 PROGRAM = f"""
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.base_model import commit_of
-from tinylora_rl.training.nodes import pin_base_model, require_on_every_node
+from tinylora_rl.training.nodes import require_on_every_node
 
 for revision in (None, {COMMITS[0]!r}, "3" * 40):
-    config = OmegaConf.create({{
-        "base_model": {{"path": {REPO!r}, "revision": revision}},
-        "actor_rollout_ref": {{"model": {{"path": "${{base_model.path}}"}}}},
-    }})
+    base = BaseModel({REPO!r}, revision)
     try:
-        print(pin_base_model(config), "|", config.actor_rollout_ref.model.path)
+        print(base, "|", base.folder)
     except ConfigError as error:
         print("refused:", error)
         continue
@@ -58,11 +50,10 @@ for revision in (None, {COMMITS[0]!r}, "3" * 40):
 
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
                  object_store_memory=80_000_000)
-        folder = Path(config.actor_rollout_ref.model.path)
-        require_on_every_node(folder, commit_of(folder), {REPO!r}, wants_gpu=False)
+        require_on_every_node(base.folder, base.commit, base.id, wants_gpu=False)
         print("found on", len(ray.nodes()), "node")
         try:
-            require_on_every_node(Path(f"{{folder}}x"), None, {REPO!r}, wants_gpu=False)
+            require_on_every_node(Path(f"{{base.folder}}x"), None, base.id, wants_gpu=False)
         except ConfigError as error:
             print("refused:", error)
         ray.shutdown()

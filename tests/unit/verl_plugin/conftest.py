@@ -13,7 +13,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tinylora_rl.verl_plugin.engine
     import tinylora_rl.verl_plugin.sync.rollout
-    import tinylora_rl.verl_plugin.sync.worker_extension  # noqa: F401
+    import tinylora_rl.verl_plugin.sync.worker_extension
+    import tinylora_rl.verl_plugin.trainer  # noqa: F401
 
 REPOSITORY = Path(__file__).parents[3]
 

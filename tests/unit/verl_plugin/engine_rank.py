@@ -105,7 +105,7 @@ def batch_of(rank: int, world_size: int) -> TensorDict:
 
 
 def refusals(engine, take_update) -> dict[str, str]:
-    """What an update says that must not be made, when only the last rank sees why; v stays."""
+    """Collects the errors of updates that are refused because of the last rank alone; v stays."""
     from tinylora_rl.verl_plugin.nan_guard import NonFiniteError
 
     is_last = dist.get_rank() == dist.get_world_size() - 1
@@ -147,6 +147,9 @@ def main(spec: dict) -> None:
 
     from verl.workers.utils.losses import sft_loss
 
+    from tinylora_rl.runs.progress import ProgressFile
+    from tinylora_rl.verl_plugin.sync import policy_message
+
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
     dist.init_process_group("cpu:gloo", rank=rank, world_size=world_size)
@@ -155,6 +158,11 @@ def main(spec: dict) -> None:
     out = Path(spec["out"])
     result: dict[str, torch.Tensor] = {}
 
+    progress = ProgressFile(out)
+    if rank == 0:
+        progress.create()
+        engine.progress = progress
+
     grad_norms, metrics = [], {}
     for _ in range(3):
         with engine.train_mode():
@@ -162,6 +170,8 @@ def main(spec: dict) -> None:
             metrics = outputs["metrics"]
         grad_norms.append(metrics["grad_norm"])
         engine.lr_scheduler_step()
+    if rank == 0:
+        (out / "progress.txt").write_text(str(progress.read()))
     v = engine.adapter.v.detach().clone()
     result["v"] = v
     result["grad_norms"] = torch.tensor(grad_norms)
@@ -173,6 +183,12 @@ def main(spec: dict) -> None:
     merged = dict(engine.get_per_tensor_param()[0])
     for target in engine.adapter.targets:
         result[f"merged.{target.weight_name}"] = merged[target.weight_name].contiguous()
+
+    with engine.sending(3, with_bank=False) as sending:
+        sent = [name for name, _ in engine.get_per_tensor_param()[0]]
+    assert policy_message.BANK in merged
+    assert policy_message.BANK not in sent
+    assert sending.survival.total > 0
 
     def log_probs() -> torch.Tensor:
         with engine.eval_mode():

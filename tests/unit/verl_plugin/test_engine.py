@@ -97,6 +97,13 @@ def test_the_optimiser_holds_v_and_nothing_else(runs):
         assert float(result["v_norm_metric"]) == pytest.approx(float(result["v"].norm()), rel=1e-6)
 
 
+def test_the_samples_of_an_update_are_reported(runs):
+    _, _, _, out = runs
+    for folder, num_samples in (("one", 8), ("two", 4)):  # of rank 0's share
+        report = (out / folder / "progress.txt").read_text()
+        assert re.fullmatch(rf"update \d/{num_samples}", report)
+
+
 def test_what_is_not_finite_moves_v_on_no_rank_and_is_named_on_all(runs):
     name, _, _, out = runs
     groups = {"shared": "of all modules", "untied": "of group 13 of 14"}[name]

@@ -56,8 +56,10 @@ def adapted(tmp_path_factory):
     return adapter, base
 
 
-def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int = 1) -> list[dict]:
-    """The receipts of workers that hold base + dW(v), columns of some weights cut among them."""
+def receipts_of(
+    adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int = 1
+) -> list[dict]:
+    """Builds receipts of workers with base + dW(v), columns of some weights cut among them."""
     kept = adapter.v.data.clone()
     adapter.v.data.copy_(v)
     names = [target.weight_name for target in adapter.targets]
@@ -88,29 +90,29 @@ def told(adapter, base, v: torch.Tensor, dtype: torch.dtype, *, num_workers: int
     return receipts
 
 
-def proof(adapter, base, dtype, rounded="nearest") -> Verifier:
+def verifier(adapter, base, dtype, rounded="nearest") -> Verifier:
     return Verifier(adapter.bank, adapter.groups, base, dtype=dtype, rounded=rounded)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_holds_the_policy_proves_it(adapted, dtype, num_workers):
+def test_a_worker_with_the_policy_passes(adapted, dtype, num_workers):
     adapter, base = adapted
     v = adapter.v.data
-    receipts = told(adapter, base, v, dtype, num_workers=num_workers)
-    measured = proof(adapter, base, dtype).check(receipts, v)
+    receipts = receipts_of(adapter, base, v, dtype, num_workers=num_workers)
+    measured = verifier(adapter, base, dtype).check(receipts, v)
     assert measured["sync/held_share"] == pytest.approx(1, abs=8 * measured["sync/held_resolution"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("factor", "share"), [(0.0, "0"), (2.0, "2"), (0.5, "0.5"), (-1.0, "-1")])
-def test_what_holds_another_does_not(adapted, dtype, factor, share):
+def test_a_worker_with_another_policy_is_found(adapted, dtype, factor, share):
     adapter, base = adapted
     v = adapter.v.data
-    receipts = told(adapter, base, v, dtype) + told(adapter, base, factor * v, dtype)
+    receipts = receipts_of(adapter, base, v, dtype) + receipts_of(adapter, base, factor * v, dtype)
     receipts[1]["worker"] = "host:the-one"
     with pytest.raises(SyncError, match="worker host:the-one claims policy version 4") as caught:
-        proof(adapter, base, dtype).check(receipts, v)
+        verifier(adapter, base, dtype).check(receipts, v)
     said = float(str(caught.value).partition(": ")[2].partition(" of the way")[0])
     assert said == pytest.approx(float(share), abs=0.15)
 
@@ -120,13 +122,13 @@ def test_one_module_alone_is_found(adapted):
     adapter, base = adapted
     v = adapter.v.data
     receipts, stale = (
-        told(adapter, base, v, torch.bfloat16),
-        told(adapter, base, 0 * v, torch.bfloat16),
+        receipts_of(adapter, base, v, torch.bfloat16),
+        receipts_of(adapter, base, 0 * v, torch.bfloat16),
     )
     receipts[0]["measurements"][3] = stale[0]["measurements"][3]
     name = stale[0]["measurements"][3]["name"]
     with pytest.raises(SyncError, match=f"off in {name}"):
-        proof(adapter, base, torch.bfloat16).check(receipts, v)
+        verifier(adapter, base, torch.bfloat16).check(receipts, v)
 
 
 @pytest.mark.parametrize("first", [0.0, 0.5, 0.85])
@@ -134,7 +136,7 @@ def test_a_torn_tensor_is_found(adapted, first):
     """A stretch of one tensor kept the base's rows: of each eighth of the rows one is measured."""
     adapter, base = adapted
     v = adapter.v.data
-    torn, stale = (told(adapter, base, value, torch.bfloat16) for value in (v, 0 * v))
+    torn, stale = (receipts_of(adapter, base, value, torch.bfloat16) for value in (v, 0 * v))
     entry, old = (receipts[0]["measurements"][3] for receipts in (torn, stale))
     num_rows = len(adapter.bank[entry["name"]].left_OR)
     start, stop = int(first * num_rows), int(first * num_rows) + -(-num_rows // 4)
@@ -145,37 +147,37 @@ def test_a_torn_tensor_is_found(adapted, first):
         part = slice(index * width, (index + 1) * width)
         entry["reading"][part] = old["reading"][part]
     with pytest.raises(SyncError, match=f"off in {entry['name']}"):
-        proof(adapter, base, torch.bfloat16).check(torn, v)
+        verifier(adapter, base, torch.bfloat16).check(torn, v)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_at_the_start_the_base_is_the_policy(adapted, dtype):
     adapter, base = adapted
     zero = torch.zeros_like(adapter.v.data)
-    measured = proof(adapter, base, dtype).check(told(adapter, base, zero, dtype), zero)
+    measured = verifier(adapter, base, dtype).check(receipts_of(adapter, base, zero, dtype), zero)
     assert measured["sync/held_share"] != measured["sync/held_share"]  # of no update: no share
-    wrong = told(adapter, base, zero, dtype)
+    wrong = receipts_of(adapter, base, zero, dtype)
     wrong[0]["measurements"][0]["reading"][0] *= 1.05  # another base
     with pytest.raises(SyncError, match="weights are another's"):
-        proof(adapter, base, dtype).check(wrong, zero)
+        verifier(adapter, base, dtype).check(wrong, zero)
 
 
 def test_a_worker_without_measurements_or_with_nan_is_refused(adapted):
     adapter, base = adapted
     v = adapter.v.data
     with pytest.raises(SyncError, match="host:0"):
-        proof(adapter, base, torch.float32).check([{**receipt(), "measurements": []}], v)
-    receipts = told(adapter, base, v, torch.float32)
+        verifier(adapter, base, torch.float32).check([{**receipt(), "measurements": []}], v)
+    receipts = receipts_of(adapter, base, v, torch.float32)
     receipts[0]["measurements"][0]["reading"][0] = float("nan")
     with pytest.raises(SyncError, match="inf standard deviations"):
-        proof(adapter, base, torch.float32).check(receipts, v)
+        verifier(adapter, base, torch.float32).check(receipts, v)
 
 
 def test_factors_are_held_to_their_own_precision(adapted):
     """bf16 factors beside the base: off by up to 2^-8 of the update, and by nothing else."""
     adapter, base = adapted
     v = adapter.v.data
-    receipts = told(adapter, base, 0 * v, torch.bfloat16)
+    receipts = receipts_of(adapter, base, 0 * v, torch.bfloat16)
     for entry, (name, (A_RI, B_OR)) in zip(
         receipts[0]["measurements"], adapter.lora_factors().items(), strict=True
     ):
@@ -185,9 +187,9 @@ def test_factors_are_held_to_their_own_precision(adapted):
         weight = base.tensor(f"{name}.weight")[rows].double()
         weight = weight + B_OR[rows].bfloat16().double() @ A_RI.bfloat16().double()
         entry["reading"] = reading(weight, factors.right_RI).flatten().tolist()
-    proof(adapter, base, torch.bfloat16, "factors").check(receipts, v)
+    verifier(adapter, base, torch.bfloat16, "factors").check(receipts, v)
     with pytest.raises(SyncError, match="weights are another's"):
-        proof(adapter, base, torch.bfloat16, "factors").check(receipts, 1.05 * v)
+        verifier(adapter, base, torch.bfloat16, "factors").check(receipts, 1.05 * v)
 
 
 POLICY, BASE = [-1.0, -2.0], [-1.5, -3.5]
@@ -198,10 +200,10 @@ def metrics(**rollouts: list[float]) -> dict[str, float]:
 
 
 def test_distances_are_means_over_the_tokens_of_the_worst_replica():
-    told = metrics(near=[-1.0, -2.0], far=[-1.2, -2.2])
-    assert told["sync/canary_actor_diff"] == pytest.approx(0.2)
-    assert told["sync/canary_base_distance"] == pytest.approx((0.3 + 1.3) / 2)
-    assert told["sync/canary_policy_distance"] == pytest.approx(1.0)
+    measured = metrics(near=[-1.0, -2.0], far=[-1.2, -2.2])
+    assert measured["sync/canary_actor_diff"] == pytest.approx(0.2)
+    assert measured["sync/canary_base_distance"] == pytest.approx((0.3 + 1.3) / 2)
+    assert measured["sync/canary_policy_distance"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("wrong", [BASE, [float("nan"), -2.0]])

@@ -14,11 +14,14 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.runs.console import exit_noise_to
 from tinylora_rl.runs.exit_codes import exit_code_of
+
+if TYPE_CHECKING:
+    from tinylora_rl.settings.sections import Engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
     engine = _engine(arguments.device)
-    for key, value in engine["env"].items():
+    for key, value in engine.env.items():
         os.environ.setdefault(key, str(value))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     # after the environment: these import vLLM and torch
@@ -46,7 +49,7 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
         try:
             built = build_server(
                 ServeOptions(**asked, passed=passed),
-                options=engine["options"],
+                options=engine.options,
                 store=Path(store),
                 bound=bound,
             )
@@ -58,11 +61,9 @@ def _serve(arguments: argparse.Namespace, *, passed: Sequence[str]) -> int:
         return run(*built)
 
 
-def _engine(device: str) -> dict[str, Any]:
-    """Reads options and environment of vLLM on this device: those of an evaluation."""
-    from omegaconf import OmegaConf
-
-    from tinylora_rl.settings.resolvers import config_dir
+def _engine(device: str) -> Engine:
+    """Chooses the options and environment of vLLM: those of an evaluation on this device."""
+    from tinylora_rl.settings.evaluation import engine_for
 
     if find_spec("vllm") is None:
         raise MachineError("vllm: not installed; install this package with its cpu or gpu extra")
@@ -78,8 +79,7 @@ def _engine(device: str) -> dict[str, Any]:
         )
     if device == "auto":
         device = "cuda" if count else "cpu"
-    loaded: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "engine" / f"{device}.yaml"))
-    return dict(loaded)
+    return engine_for(device)
 
 
 def _parser() -> argparse.ArgumentParser:

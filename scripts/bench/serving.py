@@ -53,7 +53,7 @@ from tinylora_rl.tasks.arithmetic.probe import encode_prompt
 
 BASE = "base"
 CONCURRENCY = 32
-ENGINE = {  # as configs/engine/cpu.yaml, which `ours` takes by itself
+ENGINE = {  # as configs/device/cpu.yaml, which `ours` takes by itself
     "dtype": "float32",
     "gpu-memory-utilization": 0.2,
     "max-num-seqs": 128,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from tinylora_rl.adapter import Update
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
@@ -59,10 +58,10 @@ def evaluate(evaluation: Evaluation) -> int:
             print(f"warning           {warning}", flush=True)
         exit_noise_to(run_dir / "log.txt")
         with library_noise_to(run_dir / "log.txt") as console:
-            updates = _updates(evaluation.base, plan)
+            rank = _verify_adapters(evaluation.base, plan)
             for line in _opening(plan, questions):
                 print(line, file=console)
-            _generate_and_grade(evaluation, plan, updates, questions, console)
+            _generate_and_grade(evaluation, plan, rank, questions, console)
             _write_results(evaluation, plan, console)
             print(f"done in {time.monotonic() - start_s:.0f} s", file=console)
     return 0
@@ -71,7 +70,7 @@ def evaluate(evaluation: Evaluation) -> int:
 def _generate_and_grade(
     evaluation: Evaluation,
     plan: EvaluationPlan,
-    updates: dict[str, Update],
+    rank: int,
     questions: list[Question],
     console: TextIO,
 ) -> None:
@@ -87,7 +86,7 @@ def _generate_and_grade(
             str(base.folder),
             options=_engine_options(evaluation, questions),
             lora_dirs=_lora_dirs(plan),
-            rank=max((update.config.r for update in updates.values()), default=1),
+            rank=rank,
             rounding=evaluation.measure.rounding,
         )
 
@@ -152,26 +151,26 @@ def _shown_on_page(
     return lambda item: item["index"] < per_benchmark
 
 
-def _updates(base: BaseModel, plan: EvaluationPlan) -> dict[str, Update]:
-    """Returns {policy name: its update}, each verified against the base before an engine starts.
+def _verify_adapters(base: BaseModel, plan: EvaluationPlan) -> int:
+    """Verifies each adapter against the base before an engine starts; returns the largest rank.
 
-    What this decomposes is in the cache when vLLM's workers ask for it.
+    The base is decomposed for them here; vLLM's workers find the result in the cache.
     """
-    updates = {}
+    rank = 1
     for policy in plan.policies:
         if policy.stored is None:
             continue
         try:
-            update = policy.stored.update(base.weights)
+            policy.stored.update(base.weights)
         except ValueError as error:
             raise ConfigError(f"adapters: {error}") from error
-        if plan.weights == "factors" and update.config.r > LORA_RANKS[-1]:
+        rank = max(rank, policy.stored.config.r)
+        if plan.weights == "factors" and rank > LORA_RANKS[-1]:
             raise ConfigError(
-                f"adapters: {policy.name} has r={update.config.r}, vLLM takes LoRA requests up to "
+                f"adapters: {policy.name} has r={rank}, vLLM takes LoRA requests up to "
                 f"{LORA_RANKS[-1]}; use evaluate.weights=merged"
             )
-        updates[policy.name] = update
-    return updates
+    return rank
 
 
 def _continue_or_start(path: Path, plan: EvaluationPlan) -> None:

@@ -13,6 +13,7 @@ from tinylora_rl import plugins
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
+from tinylora_rl.settings.resolvers import config_dir
 from tinylora_rl.settings.section import Section, base_model, key
 from tinylora_rl.settings.sections import Engine, GradingLimits
 from tinylora_rl.tasks import Task, make_task
@@ -125,6 +126,12 @@ def read_evaluation(config: DictConfig) -> Evaluation:
         plugins=data.plugins,
         tree=config,
     )
+
+
+def engine_for(device: str) -> Engine:
+    """Reads the engine of an evaluation on `device` (cpu or cuda), unchanged by a command line."""
+    options = OmegaConf.load(config_dir() / "device" / f"{device}.yaml")
+    return Engine.read(OmegaConf.create({"device": options}))
 
 
 def named_adapters(config: DictConfig) -> tuple[tuple[str | None, str], ...]:

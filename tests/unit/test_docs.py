@@ -20,6 +20,7 @@ from tinylora_rl.settings.resolvers import config_dir, verl_config_dir
 from tinylora_rl.sweeps.points import expand
 from tinylora_rl.sweeps.study import load_study
 from tinylora_rl.tasks import TASKS, ask
+from tinylora_rl.training.preflight import check_model
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -235,6 +236,16 @@ def test_a_judge_of_one_file_pays(file_of):
     assert score("Answer: A. No, Answer: B")["score"] == 1.0
     assert score("Answer: A")["score"] == 0.0
     assert score("b")["no_answer"] == 1.0
+
+
+def test_a_method_of_one_file_is_counted_and_names_its_engine(file_of):
+    file = file_of("add_method.md", "python", "norms.py")
+    ((command, words),) = commands(DOCS / "how_to" / "add_method.md")
+    assert f"plugins=[{file}]" in words
+    experiment = read(compose(command, overrides_of(shlex.split(words))))
+    size = experiment.method.size(experiment.base.dims)
+    assert check_model(experiment) == f"{size.num_parameters} numbers of 7 norms"
+    assert experiment.for_verl().actor_rollout_ref.model.model_type == "norms"
 
 
 def test_a_model_is_one_file(file_of, tmp_path):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tinylora_rl.settings.sync import SyncConfig
 from tinylora_rl.verl_plugin import trainer
-from tinylora_rl.verl_plugin.settings import SyncConfig
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 
 NEVER_SYNCED = {"worker": "host:2", "policy_version": None, "v_digest": None}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from tests.unit.base_model.published import LORA_RANK_1, NUM_MODULES
 from tests.unit.recipes.composing import (
     LEARNING_RATE,
     ON_CPU,
@@ -19,7 +20,6 @@ from tests.unit.recipes.composing import (
     points,
     without,
 )
-from tests.unit.recipes.shapes import LORA_RANK_1, NUM_MODULES
 from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.settings.read import read
 from tinylora_rl.studies import paper

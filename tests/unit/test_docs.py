@@ -53,6 +53,7 @@ def test_the_readme_is_one_screen():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 150
     assert len(text.split()) < 1500
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -114,6 +114,14 @@ def test_every_page_is_in_the_site():
     assert named == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
+def test_every_metric_is_listed():
+    page = (DOCS / "metrics.md").read_text()
+    source = "".join(file.read_text() for file in (ROOT / "tinylora_rl").rglob("*.py"))
+    names = set(re.findall(r'"((?:tinylora|sync|reward|signal|group)/[\w/]+)"', source))
+    assert len(names) > 20
+    assert not {name for name in names if f"`{name}`" not in page}
+
+
 # -- commands --------------------------------------------------------------------------------------
 
 

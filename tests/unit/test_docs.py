@@ -17,6 +17,7 @@ from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.read import read
 from tinylora_rl.settings.resolvers import config_dir, verl_config_dir
+from tinylora_rl.settings.spellings import RENAMED, SAME
 from tinylora_rl.sweeps.points import expand
 from tinylora_rl.sweeps.study import load_study
 from tinylora_rl.tasks import TASKS, ask
@@ -120,6 +121,23 @@ def test_every_metric_is_listed():
     names = set(re.findall(r'"((?:tinylora|sync|reward|signal|group)/[\w/]+)"', source))
     assert len(names) > 20
     assert not {name for name in names if f"`{name}`" not in page}
+
+
+def test_old_spellings_are_listed():
+    page = (DOCS / "configuration.md").read_text()
+    for old, new in {**RENAMED, **SAME}.items():
+        assert re.search(rf"^\| `{re.escape(old)}`.* \| `{re.escape(new)}` \|$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("group", ["model", "device", "adapter", "sync", "placement", "data"])
+def test_choices_of_a_group_are_listed(group):
+    page = (DOCS / "configuration.md").read_text()
+    row = re.search(rf"^\| `{group}=` \|(.*)\|$", page, flags=re.MULTILINE)
+    assert row is not None
+    for file in (config_dir() / group).glob("*.yaml"):
+        name = re.sub(r"^(qwen2\.5)(_\d.*)$", r"\2", file.stem)
+        is_alias = re.search(r"_u\d", name)  # a size under a name of its own, for recipes
+        assert is_alias or f"{name}`" in row[1], name
 
 
 # -- commands --------------------------------------------------------------------------------------

@@ -234,9 +234,11 @@ def file_of(tmp_path, monkeypatch):
 
 def test_a_task_of_one_file_is_asked_and_graded(file_of):
     file = file_of("add_task.md", "python", "parity.py")
-    ((command, words),) = commands(DOCS / "how_to" / "add_task.md")
+    (train, words), (evaluate, benchmark) = commands(DOCS / "how_to" / "add_task.md")
     assert f"plugins=[{file}]" in words
-    experiment = read(compose(command, overrides_of(shlex.split(words))))
+    experiment = read(compose(train, overrides_of(shlex.split(words))))
+    evaluation = read_evaluation(compose(evaluate, overrides_of(shlex.split(benchmark))))
+    assert set(evaluation.benchmarks) == {"parity"}
     task = experiment.task
     assert (task.name, len(task.rows("train")), len(task.rows("test", 3))) == ("parity", 512, 3)
     assert experiment.grading.judge == "flexible"

@@ -1,18 +1,18 @@
-"""What a weight says of the update it carries, from a few of its rows.
+"""Verifies that a merged weight contains dW(v), by reading a few of its rows.
 
-A sampler that claims to hold the policy is asked for W'[rows] Vt^T of every adapted module, a few
-rows each. Along the update's own directions that is
+A sampler that should have the policy is asked for W'[rows] Vt^T of every adapted module, a few rows
+each. Along the update's own directions that is
 
     W[rows] Vt^T + (U S)[rows] R (Vt Vt^T)
 
 which the trainer works out from the base's rows and v, rounding included. A merge that did not
-happen, happened twice, with another v or on another base, reads otherwise. It is a measurement of
-the weights, not of what was sent.
+happen, happened twice, with another v or on another base, gives other numbers. It measures the
+weights, not the message that brought them.
 
-Rounding to nearest is part of the expectation and no noise: it takes small updates back entry by
+Rounding to nearest is part of the expectation and not noise: it takes small updates back entry by
 entry (the dead zone), always in the same direction.
 
-Legend: O out, I in, R rank, K witness rows; a shard holds some of the O rows and some columns of I.
+Legend: O out, I in, R rank, K checked rows; a shard has some of the O rows and some columns i of I.
 """
 
 from __future__ import annotations
@@ -29,32 +29,28 @@ NUM_ROWS = 8  # a module; spread over its rows, so that tensor-parallel shards h
 NUM_DIRECTIONS = 8  # of the update's own; of a larger rank the leading ones
 HALF_ULP = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 NUM_SIGMA = 8.0
-ARITHMETIC = 2.0**-20  # of the sum of absolute products: what fp32 sums may differ by
-TIES = (
-    1e-4  # share of entries that two ways of summing may round to different neighbours; seen: 1e-5
-)
+ARITHMETIC = 2.0**-20  # of the sum of absolute products: how far fp32 sums may differ
+TIES = 1e-4  # share of entries that two orders of summing round to other neighbours; seen: 1e-5
 
 Rounded = str
-"""What the sampler rounds: "nearest" or "stochastic" weights, or the "factors" of the update."""
+"""The thing that the sampler rounds: "nearest" or "stochastic" weights, or "factors"."""
 
 
-def witness_rows(left_OR: torch.Tensor) -> list[int]:
-    """Indices of K rows (all, of a smaller matrix), where the update is largest in each K-th of
-    the rows.
-    """
+def choose_rows(left_OR: torch.Tensor) -> list[int]:
+    """Chooses K rows (all, of a smaller matrix): in each K-th of them the one that moves most."""
     sizes = left_OR.norm(dim=1)
     bounds = torch.linspace(0, len(sizes), min(NUM_ROWS, len(sizes)) + 1).long().tolist()
     return [start + int(sizes[start:stop].argmax()) for start, stop in itertools.pairwise(bounds)]
 
 
-def reading(weight_KI: torch.Tensor, right_RI: torch.Tensor) -> torch.Tensor:
-    """W'[rows, columns] Vt[:, columns]^T: (K, R) in fp64; R is `NUM_DIRECTIONS` at most."""
-    return weight_KI.double() @ right_RI[:NUM_DIRECTIONS].double().T
+def measure(weight_Ki: torch.Tensor, right_Ri: torch.Tensor) -> torch.Tensor:
+    """Returns W'[rows, columns] Vt[:, columns]^T: (K, R) in fp64, R at most `NUM_DIRECTIONS`."""
+    return weight_Ki.double() @ right_Ri[:NUM_DIRECTIONS].double().T
 
 
 @dataclasses.dataclass(frozen=True)
-class Witness:
-    """One module's witness rows, before any update.
+class SpotCheck:
+    """The checked rows of one module, before any update.
 
     Attributes:
         rows: their indices among the module's O rows.
@@ -71,7 +67,7 @@ class Witness:
     P_URR: torch.Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[int], base_KI: torch.Tensor, factors: Factors) -> Witness:
+    def of(cls, rows: Sequence[int], base_KI: torch.Tensor, factors: Factors) -> SpotCheck:
         rows = list(rows)
         return cls(
             rows=rows,
@@ -90,43 +86,43 @@ class Witness:
         dtype: torch.dtype,
         rounded: Rounded,
     ) -> Expected:
-        """What the shard with these `rows` (of self.rows) and columns must read under v."""
+        """Works out the measurement of a shard with these `rows` (of self.rows) and columns."""
         of = [list(self.rows).index(row) for row in rows]
         base_Ki = self.base_KI[of][:, columns].double()
         right_Ri = self.right_RI[:, columns].double()
-        read_Ri = right_Ri[:NUM_DIRECTIONS]
+        seen_Ri = right_Ri[:NUM_DIRECTIONS]
         B_KR = self.left_KR[of].double() @ mixing_matrix(v_U.double(), self.P_URR.double())
         exact_Ki = base_Ki + B_KR @ right_Ri
-        base = base_Ki @ read_Ri.T
+        base = base_Ki @ seen_Ri.T
         # sums of as many products as there are columns, in fp32 at the worst
-        slack = ARITHMETIC * (exact_Ki.abs() @ read_Ri.abs().T) + 1e-12
-        spread = (exact_Ki.square() @ read_Ri.square().T).sqrt()
+        slack = ARITHMETIC * (exact_Ki.abs() @ seen_Ri.abs().T) + 1e-12
+        spread = (exact_Ki.square() @ seen_Ri.square().T).sqrt()
         half_ulp = HALF_ULP[dtype]
         if rounded == "factors":
-            # vLLM holds A and B in its dtype and sums in it: relative errors of the update
+            # vLLM has A and B in its dtype and sums in it: relative errors of the update
             noise = torch.zeros_like(base)
-            slack += 4 * half_ulp * (B_KR.abs() @ (right_Ri.abs() @ read_Ri.abs().T))
-            held_Ki = exact_Ki
+            slack += 4 * half_ulp * (B_KR.abs() @ (right_Ri.abs() @ seen_Ri.abs().T))
+            sampler_Ki = exact_Ki
         elif rounded == "stochastic":
             noise = half_ulp * spread  # one of two neighbours, unbiased
-            held_Ki = exact_Ki
+            sampler_Ki = exact_Ki
         else:
-            held_Ki = exact_Ki.to(torch.float32).to(dtype).double()
+            sampler_Ki = exact_Ki.to(torch.float32).to(dtype).double()
             noise = TIES**0.5 * 2 * half_ulp * spread
-            largest = (exact_Ki.abs()[:, None, :] * read_Ri.abs()).amax(dim=2)
+            largest = (exact_Ki.abs()[:, None, :] * seen_Ri.abs()).amax(dim=2)
             slack += 2 * 2 * half_ulp * largest  # two entries that went the other way
-        return Expected(base=base, moved=held_Ki @ read_Ri.T - base, noise=noise, slack=slack)
+        return Expected(base=base, moved=sampler_Ki @ seen_Ri.T - base, noise=noise, slack=slack)
 
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What a reading must be, all (K, R) in fp64.
+    """The measurement that a weight must give, all (K, R) in fp64.
 
     Attributes:
-        base: without any update.
-        moved: what the update adds.
+        base: the measurement without any update.
+        moved: the part that the update adds.
         noise: standard deviation that rounding gives it.
-        slack: what it may be off besides, surely.
+        slack: deterministic error bound, added to the rounding noise.
     """
 
     base: torch.Tensor
@@ -134,24 +130,27 @@ class Expected:
     noise: torch.Tensor
     slack: torch.Tensor
 
-    def excess(self, read: torch.Tensor) -> float:
-        """The largest error in units of what is tolerated: above 1, the weights are others."""
-        error = (read - self.base - self.moved).abs()
-        return float((error / (NUM_SIGMA * self.noise + self.slack)).max()) if len(read) else 0.0
+    def excess(self, measured: torch.Tensor) -> float:
+        """Returns the largest error in units of the tolerance: above 1, these are other weights."""
+        error = (measured - self.base - self.moved).abs()
+        tolerance = NUM_SIGMA * self.noise + self.slack
+        return float((error / tolerance).max()) if len(measured) else 0.0
 
 
 @dataclasses.dataclass
 class Share:
-    """How far along the update the weights are, over many readings: 0 the base, 1 the policy, 2
-    the update applied twice; with what precision, in `deviation`.
+    """The share of the update that the weights contain, over many measurements.
+
+    `value` is 0 for the base, 1 for the policy and 2 where the update was applied twice; its
+    standard deviation is `deviation`.
     """
 
     projected: float = 0.0
     total: float = 0.0
 
-    def add(self, expected: Expected, read: torch.Tensor) -> None:
+    def add(self, expected: Expected, measured: torch.Tensor) -> None:
         variance = (expected.noise + expected.slack).square()
-        self.projected += float(((read - expected.base) * expected.moved / variance).sum())
+        self.projected += float(((measured - expected.base) * expected.moved / variance).sum())
         self.total += float((expected.moved.square() / variance).sum())
 
     @property
@@ -164,5 +163,5 @@ class Share:
 
     @property
     def is_off(self) -> bool:
-        """Whether the weights are measurably not where they should be."""
+        """True where the share measurably differs from 1."""
         return abs(self.value - 1) > max(NUM_SIGMA * self.deviation, 0.02)

@@ -21,7 +21,7 @@ from tinylora_rl.adapter.bank import Bank
 from tinylora_rl.adapter.delta import Factors
 from tinylora_rl.adapter.merge import Rounding, Survival, merge_weight
 from tinylora_rl.adapter.projection import seeded_generator
-from tinylora_rl.adapter.spot_check import reading, witness_rows
+from tinylora_rl.adapter.spot_check import choose_rows, measure
 from tinylora_rl.vllm_plugin.shards import Shard, find_shards
 
 
@@ -156,21 +156,21 @@ class WorkerPolicy:
 
         Returns:
             One entry per adapted module: `name`, `rows` (of the whole weight), `columns` (start,
-            stop) and `reading`, len(rows) x R numbers, row by row.
+            stop) and `values`, len(rows) x R numbers, row by row.
         """
-        readings = [
+        parts = [
             measured.read(self._shards[name]).flatten() for name, measured in self._measured.items()
         ]
-        values = torch.cat(readings).tolist()  # one wait for the device
+        values = torch.cat(parts).tolist()  # one wait for the device
         entries, start = [], 0
-        for (name, measured), part in zip(self._measured.items(), readings, strict=True):
+        for (name, measured), part in zip(self._measured.items(), parts, strict=True):
             columns = self._shards[name].columns
             entries.append(
                 {
                     "name": name,
                     "rows": measured.rows,
                     "columns": [columns.start, columns.stop],
-                    "reading": values[start : start + part.numel()],
+                    "values": values[start : start + part.numel()],
                 }
             )
             start += part.numel()
@@ -209,7 +209,7 @@ class _MeasuredRows:
     @classmethod
     def of(cls, shard: Shard, factors: Factors, device: torch.device) -> _MeasuredRows:
         here = range(shard.rows.start, shard.rows.stop)
-        rows = [row for row in witness_rows(factors.left_OR) if row in here]
+        rows = [row for row in choose_rows(factors.left_OR) if row in here]
         return cls(
             rows=rows,
             local=torch.tensor([row - here.start for row in rows], dtype=torch.long, device=device),
@@ -223,7 +223,7 @@ class _MeasuredRows:
             part = shard.lora[1]
             B_KR = layer.lora_b_stacked[part][0, 0][self.local].double()
             weight_Ki = weight_Ki + B_KR @ layer.lora_a_stacked[part][0, 0].double()
-        return reading(weight_Ki, self.right_Ri)
+        return measure(weight_Ki, self.right_Ri)
 
 
 def _kept_copy(weight: torch.Tensor, where: str) -> torch.Tensor:

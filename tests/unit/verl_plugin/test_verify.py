@@ -5,7 +5,7 @@ import torch
 
 from tests.unit.adapter.models import small_model
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, inject, targets_of
-from tinylora_rl.adapter.spot_check import reading, witness_rows
+from tinylora_rl.adapter.spot_check import choose_rows, measure
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier, canary_metrics
 
@@ -70,20 +70,20 @@ def receipts_of(
         measurements = []
         for name, factors in adapter.bank.items():
             weight = merged[f"{name}.weight"]
-            rows, columns = witness_rows(factors.left_OR), slice(0, weight.shape[1])
+            rows, columns = choose_rows(factors.left_OR), slice(0, weight.shape[1])
             if name.endswith(("o_proj", "down_proj")):
                 width = weight.shape[1] // num_workers
                 columns = slice(worker * width, (worker + 1) * width)
             else:
                 height = weight.shape[0] // num_workers
                 rows = [row for row in rows if row // height == worker]
-            read = reading(weight[rows][:, columns], factors.right_RI[:, columns])
+            read = measure(weight[rows][:, columns], factors.right_RI[:, columns])
             measurements.append(
                 {
                     "name": name,
                     "rows": rows,
                     "columns": [columns.start, columns.stop],
-                    "reading": read.flatten().tolist(),
+                    "values": read.flatten().tolist(),
                 }
             )
         receipts.append({**receipt(), "worker": f"host:{worker}", "measurements": measurements})
@@ -140,12 +140,12 @@ def test_a_torn_tensor_is_found(adapted, first):
     entry, old = (receipts[0]["measurements"][3] for receipts in (torn, stale))
     num_rows = len(adapter.bank[entry["name"]].left_OR)
     start, stop = int(first * num_rows), int(first * num_rows) + -(-num_rows // 4)
-    width = len(entry["reading"]) // len(entry["rows"])
+    width = len(entry["values"]) // len(entry["rows"])
     lost = [index for index, row in enumerate(entry["rows"]) if start <= row < stop]
     assert 0 < len(lost) < len(entry["rows"])
     for index in lost:
         part = slice(index * width, (index + 1) * width)
-        entry["reading"][part] = old["reading"][part]
+        entry["values"][part] = old["values"][part]
     with pytest.raises(SyncError, match=f"off in {entry['name']}"):
         verifier(adapter, base, torch.bfloat16).check(torn, v)
 
@@ -157,7 +157,7 @@ def test_at_the_start_the_base_is_the_policy(adapted, dtype):
     measured = verifier(adapter, base, dtype).check(receipts_of(adapter, base, zero, dtype), zero)
     assert measured["sync/held_share"] != measured["sync/held_share"]  # of no update: no share
     wrong = receipts_of(adapter, base, zero, dtype)
-    wrong[0]["measurements"][0]["reading"][0] *= 1.05  # another base
+    wrong[0]["measurements"][0]["values"][0] *= 1.05  # another base
     with pytest.raises(SyncError, match="weights are another's"):
         verifier(adapter, base, dtype).check(wrong, zero)
 
@@ -168,7 +168,7 @@ def test_a_worker_without_measurements_or_with_nan_is_refused(adapted):
     with pytest.raises(SyncError, match="host:0"):
         verifier(adapter, base, torch.float32).check([{**receipt(), "measurements": []}], v)
     receipts = receipts_of(adapter, base, v, torch.float32)
-    receipts[0]["measurements"][0]["reading"][0] = float("nan")
+    receipts[0]["measurements"][0]["values"][0] = float("nan")
     with pytest.raises(SyncError, match="inf standard deviations"):
         verifier(adapter, base, torch.float32).check(receipts, v)
 
@@ -186,7 +186,7 @@ def test_factors_are_held_to_their_own_precision(adapted):
         rows = entry["rows"]
         weight = base.tensor(f"{name}.weight")[rows].double()
         weight = weight + B_OR[rows].bfloat16().double() @ A_RI.bfloat16().double()
-        entry["reading"] = reading(weight, factors.right_RI).flatten().tolist()
+        entry["values"] = measure(weight, factors.right_RI).flatten().tolist()
     verifier(adapter, base, torch.bfloat16, "factors").check(receipts, v)
     with pytest.raises(SyncError, match="weights are another's"):
         verifier(adapter, base, torch.bfloat16, "factors").check(receipts, 1.05 * v)

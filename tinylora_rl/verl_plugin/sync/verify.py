@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tinylora_rl.adapter import Bank, CheckpointWeights
-from tinylora_rl.adapter.spot_check import NUM_SIGMA, Rounded, Share, Witness, witness_rows
+from tinylora_rl.adapter.spot_check import NUM_SIGMA, Rounded, Share, SpotCheck, choose_rows
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 
 Receipt = Mapping[str, Any]
@@ -85,12 +85,12 @@ class Verifier:
         self._groups = groups
         self._dtype = dtype
         self._rounded = rounded
-        self._witnesses = {}
+        self._checks = {}
         for name, factors in bank.items():
-            rows = witness_rows(factors.left_OR)
+            rows = choose_rows(factors.left_OR)
             base_KI = base.rows(f"{name}.weight", rows)
             base_KI = base_KI.to(base_dtype or base_KI.dtype)
-            self._witnesses[name] = Witness.of(rows, base_KI, factors)
+            self._checks[name] = SpotCheck.of(rows, base_KI, factors)
 
     def check(self, receipts: Sequence[Receipt], v_GU: torch.Tensor) -> dict[str, float]:
         """Checks that every worker's weights are the base plus dW(v), up to rounding.
@@ -107,15 +107,15 @@ class Verifier:
         for receipt in receipts:
             share, excess, module = Share(), 0.0, ""
             for entry in receipt["measurements"]:
-                witness = self._witnesses[entry["name"]]
-                expected = witness.expect(
+                check = self._checks[entry["name"]]
+                expected = check.expect(
                     v_GU[self._groups[entry["name"]]],
                     entry["rows"],
                     slice(*entry["columns"]),
                     dtype=self._dtype,
                     rounded=self._rounded,
                 )
-                read = torch.tensor(entry["reading"], dtype=torch.float64)
+                read = torch.tensor(entry["values"], dtype=torch.float64)
                 read = read.view(expected.base.shape)
                 share.add(expected, read)
                 if not torch.isfinite(read).all():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import math
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,21 +24,13 @@ from verl.utils.model import convert_weight_keys
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from tinylora_rl.adapter import (
-    Adapter,
-    Bank,
-    CheckpointWeights,
-    Survival,
-    empty_bank,
-    find_targets,
-    inject,
-    load_or_build,
-)
+from tinylora_rl.adapter import Adapter, Survival
 from tinylora_rl.adapter.bank_bytes import bank_to_bytes
 from tinylora_rl.base_model import checkpoint_folder, commit_of
 from tinylora_rl.methods.tinylora import TinyLora
 from tinylora_rl.runs.progress import ProgressFile
-from tinylora_rl.settings.in_workers import adapter_config, bank_cache_dir, sync_config
+from tinylora_rl.settings.in_workers import sync_config
+from tinylora_rl.verl_plugin.build_adapter import inject_on_all_ranks
 from tinylora_rl.verl_plugin.checkpoint import TinyLoraCheckpointManager
 from tinylora_rl.verl_plugin.gradient_snr import MicroBatchNoise, moment_snr
 from tinylora_rl.verl_plugin.nan_guard import (
@@ -49,8 +40,6 @@ from tinylora_rl.verl_plugin.nan_guard import (
     check_vector,
 )
 from tinylora_rl.verl_plugin.sync import policy_message
-
-logger = logging.getLogger(__name__)
 
 MAX_LOGGED_ENTRIES = 64  # of v, each a metric of its own; of a longer v only norms are logged
 
@@ -131,43 +120,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
             module = super()._build_module()
         finally:
             self.model_config.model_type = TinyLora.model_type
-        self.adapter = self._build_adapter(module)
+        self.adapter = inject_on_all_ranks(module, self.model_config)
         return module
-
-    def _build_adapter(self, module: torch.nn.Module) -> Adapter:
-        """Decomposes the checkpoint's weights on rank 0, or reads the cache; others receive.
-
-        The checkpoint stands for the base, not the module: its digest does not depend on the dtype
-        that this run computes in, and only rank 0 need hold whole weights.
-        """
-        config = adapter_config(self.model_config.lora)
-        targets = find_targets(module, config)
-        device = (
-            torch.device(get_device_id()) if get_device_name() != "cpu" else torch.device("cpu")
-        )
-        base = None
-        if self.rank == 0:
-            base = CheckpointWeights(checkpoint_folder(self.model_config.local_path))
-            bank = load_or_build(
-                base,
-                targets,
-                config,
-                cache_dir=bank_cache_dir(self.model_config.lora),
-                device=device,
-                progress=_log_progress,
-            )
-        else:
-            bank = empty_bank(module, targets, config, device)
-        adapter = inject(module, config, bank=_broadcast(bank), base=base)
-        if self.rank == 0:
-            logger.warning(
-                "TinyLoRA: %d trained numbers in %d groups over %d modules; %s",
-                adapter.v.numel(),
-                adapter.v.shape[0],
-                len(targets),
-                config,
-            )
-        return adapter
 
     # Upstream's `initialize` calls it with the sharded module.
     # We optimise v alone.
@@ -396,23 +350,3 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         **kwargs: Any,
     ) -> None:
         self.checkpoint_manager.load_checkpoint(local_path, hdfs_path, del_local_after_load)
-
-
-def _log_progress(num_done: int, num_modules: int) -> None:
-    if num_done % 28 == 0 or num_done == num_modules:
-        logger.warning("TinyLoRA: decomposed %d of %d modules", num_done, num_modules)
-
-
-def _broadcast(bank: Bank) -> Bank:
-    """Sends rank 0's factors to every rank, bit for bit."""
-    if dist.get_world_size() == 1:
-        return bank
-    for factors in bank.values():
-        for tensor in (factors.left_OR, factors.right_RI, factors.P_URR):
-            dist.broadcast(tensor, src=0)
-    norms = [{name: factors.weight_norm for name, factors in bank.items()}]
-    dist.broadcast_object_list(norms, src=0)
-    return {
-        name: dataclasses.replace(factors, weight_norm=norms[0][name])
-        for name, factors in bank.items()
-    }

@@ -125,7 +125,7 @@ class StepCommitTrainer(PPOTrainer):
             self._stopped_step = step
 
     # Upstream calls it where its loop ends before the planned last step, that is, where we stopped.
-    # We record the step for whoever asked.
+    # We record the step, for the process that asked.
     def on_train_end(self) -> None:
         super().on_train_end()
         if self._stopped_step is not None:

@@ -28,6 +28,7 @@ class TinyLoraTrainingWorker(TrainingWorker):
     # Upstream creates one in every process of the actor, and joins its process group here.
     # It asks for "cpu:gloo,<device>:<backend>", which torch refuses where the device is the CPU
     # itself (verl 0.9.1); a group that exists already is left alone, so we join it first.
+    # The user's plugins must be known before upstream looks its engine up.
     def __init__(self, config: TrainingWorkerConfig) -> None:
         register_in_worker(config.model_config.lora)
         if get_device_name() == "cpu" and not dist.is_initialized():
@@ -55,7 +56,7 @@ class TinyLoraWorker(DetachActorWorker):
         return engine if isinstance(engine, TinyLoraEngine) else None
 
     # Upstream calls it after every step: it passes the engine's weights to the rollout beside it
-    # ("naive") or to a checkpoint engine. We say which policy that is, and return `sync/*`.
+    # ("naive") or to a checkpoint engine. We set which policy that is, and return `sync/*`.
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     async def update_weights(
         self, global_steps: int | None = None, mode: str = "auto"

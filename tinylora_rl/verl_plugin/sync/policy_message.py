@@ -18,7 +18,7 @@ from tinylora_rl.adapter.digests import vector_digest
 
 VECTOR = "tinylora.v"
 BANK = "tinylora.bank"
-BASE = "tinylora.base"  # empty, of the dtype in which the trainer holds the base
+BASE = "tinylora.base"  # empty, of the trainer's dtype for base weights
 _HEADER = (VECTOR, BANK, BASE)
 
 NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]

@@ -51,7 +51,7 @@ if [ -f "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     case "$(cat "$stamp")" in
     "$platform $extra $pins" | "$platform dev $pins") exit 0 ;;
     "$platform "*) ;;
-    *) die "$venv holds another platform's packages, which overlap with these; use another folder, or make clean" ;;
+    *) die "$venv has another platform's packages, which overlap with these; use another folder, or make clean" ;;
     esac
 fi
 

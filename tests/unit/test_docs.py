@@ -102,6 +102,14 @@ def test_named_files_exist(page):
     assert set(re.findall(r"`(test_\w+\.py)`", text)) <= tests
 
 
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "design.md"], ids=name_of)
+def test_every_package_has_a_layer_in_the_table(page):
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    named = set(re.findall(r"`(\w+)/?`", "\n".join(rows)))
+    packages = {path.stem for path in (ROOT / "tinylora_rl").iterdir()} - {"__init__"}
+    assert {name for name in packages if not name.startswith("_") and name != "configs"} <= named
+
+
 def test_every_page_is_in_the_site():
     def files(node: object) -> Iterator[str]:
         if isinstance(node, str):

@@ -1,4 +1,4 @@
-"""Grade every gold answer of the benchmarks against itself: python scripts/check_golds.py DATA_DIR.
+"""Grades every benchmark's gold answers against themselves: python scripts/check_golds.py DATA_DIR.
 
 Each gold is written as a response (`\\boxed{gold}`; `#### gold` for GSM8K) and must be right under
 the exact judge and, with --symbolic, under the symbolic one. The negative control gives each gold
@@ -36,7 +36,7 @@ def golds(data_dir: Path, name: str) -> list[Gold]:
 
 
 def reason(name: str, gold: Gold) -> str:
-    """Say why a gold answer cannot be graded against itself."""
+    """Returns the reason for which a gold answer cannot be graded against itself."""
     if not gold.answer.strip():
         return "empty gold"
     if boxed(f"\\boxed{{{gold.answer}}}") != gold.answer:
@@ -45,7 +45,7 @@ def reason(name: str, gold: Gold) -> str:
 
 
 def check(name: str, answers: list[Gold], judges: list[str]) -> dict[str, Tally]:
-    """Grade the golds of one set against themselves and their neighbours."""
+    """Grades the golds of one set against themselves and their neighbours."""
     tallies = {judge_name: Tally() for judge_name in judges}
     for index, gold in enumerate(answers):
         others = (answers[i % len(answers)].answer for i in range(index + 1, index + len(answers)))

@@ -1,13 +1,13 @@
-"""Throughput of the grading pool on plain answers, and its manners on hostile ones.
+"""Measures the grading pool: its throughput on plain answers, its losses on hostile ones.
 
     python scripts/bench/grading.py                     # 1,024 responses of 3 kB, and math-verify
     python scripts/bench/grading.py --hostile 10000     # and hostile ones: an hour or less
 
-Everything runs on two cores. The peers, on the same responses in the same run, are math-verify as
-its documentation has it (`parse` and `verify` in the main thread, alarms of its own) and a process
-per answer. math-verify reads more answers as right than our judges: verdicts are not compared.
-Hostile answers are those of `tests/unit/rewards/hostile.py`; a peer gets a sample of them and is
-ended when it has taken ten times the pool's time.
+Everything runs on two cores. The baselines, on the same responses in the same run, are math-verify
+as its documentation has it (`parse` and `verify` in the main thread, alarms of its own) and a
+process per answer. math-verify reads more answers as right than our judges: verdicts are not
+compared. Hostile answers are those of `tests/unit/rewards/hostile.py`; a baseline gets a sample of
+them and is killed when it has taken ten times the pool's time.
 """
 
 import argparse
@@ -61,7 +61,7 @@ WRONG = (
 
 
 def plain(num: int, num_chars: int) -> list[tuple[str, str]]:
-    """Return (response, gold answer): worked solutions, every other one wrong."""
+    """Returns (response, gold answer): worked solutions, every other one wrong."""
     rng = random.Random(0)
     pairs = []
     for i in range(num):
@@ -76,17 +76,17 @@ def plain(num: int, num_chars: int) -> list[tuple[str, str]]:
 
 
 def math_verify_verdict(response: str, gold: str) -> bool:
-    """math-verify in its documented way: alarms of 5 s for each of the three steps."""
+    """Calls math-verify in its documented way: alarms of 5 s for each of the three steps."""
     from math_verify import parse, verify
 
     return verify(parse(f"${gold}$"), parse(response))
 
 
-def timed(what: str, num: int, run: Callable[[], object]) -> float:
+def timed(label: str, num: int, run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    said = run()
+    result = run()
     seconds = time.perf_counter() - start
-    print(f"{what:<48} {seconds:8.3f} s {1e3 * seconds / num:9.3f} ms each   {said}", flush=True)
+    print(f"{label:<48} {seconds:8.3f} s {1e3 * seconds / num:9.3f} ms each   {result}", flush=True)
     return seconds
 
 
@@ -156,14 +156,14 @@ def bench_hostile(num: int, deadline_s: float, seed: int) -> None:
         )
     ours_s = time.perf_counter() - start
     print(f"{len(sample)} of them, 1 process   {ours_s:.1f} s")
-    peer(sample, limit_s=10 * ours_s)
+    baseline(sample, limit_s=10 * ours_s)
 
 
-def peer(cases: list[tuple[str, str, str]], limit_s: float) -> None:
-    """math-verify's own way on the same answers, in a process that can be ended from here."""
+def baseline(cases: list[tuple[str, str, str]], limit_s: float) -> None:
+    """Runs math-verify in its own way on the same answers, in a process that can be killed here."""
     context = multiprocessing.get_context("spawn")
     progress = context.Array("d", len(cases))
-    child = context.Process(target=_peer, args=(cases, progress))
+    child = context.Process(target=_baseline, args=(cases, progress))
     start = time.perf_counter()
     child.start()
     child.join(limit_s)
@@ -177,7 +177,7 @@ def peer(cases: list[tuple[str, str, str]], limit_s: float) -> None:
     print(f"slowest {max(map(abs, done), default=0):.1f} s, raised {sum(s < 0 for s in done)}")
 
 
-def _peer(cases: list[tuple[str, str, str]], progress: "list[float]") -> None:
+def _baseline(cases: list[tuple[str, str, str]], progress: "list[float]") -> None:
     logging.disable()
     for i, (_, response, gold) in enumerate(cases):
         start = time.perf_counter()
@@ -189,8 +189,8 @@ def _peer(cases: list[tuple[str, str, str]], progress: "list[float]") -> None:
         progress[i] = sign * max(time.perf_counter() - start, 1e-9)
 
 
-def peak_mb(who: int) -> int:
-    return resource.getrusage(who).ru_maxrss // 1024
+def peak_mb(processes: int) -> int:
+    return resource.getrusage(processes).ru_maxrss // 1024
 
 
 def main() -> None:

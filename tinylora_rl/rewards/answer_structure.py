@@ -1,10 +1,10 @@
-r"""The shape of an answer: a value, or a list, tuple, interval, set, union or matrix of values.
+r"""Parses an answer into a value, or a list, tuple, interval, set, union or matrix of values.
 
     -2, 1      list        (3, \pi/2)  tuple       [0,1)      interval, brackets significant
     \{1,2\}    set         (0,9) \cup (9,36)       \begin{pmatrix} 1 \\ 2 \end{pmatrix}
 
-Brackets around something without a comma are no shape: `(5)` and `f(x)` are values. Nesting is
-followed `MAX_DEPTH` levels deep, which is a list of tuples of sets; what is below is a value.
+Brackets around a text without a comma are no structure: `(5)` and `f(x)` are values. Nesting is
+followed `MAX_DEPTH` levels deep, which is a list of tuples of sets; deeper levels are values.
 """
 
 import re
@@ -17,11 +17,14 @@ LIST, UNION, SET = "list", "union", r"\{\}"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """`kind` is LIST, UNION, SET, a pair of brackets, or the numbers of columns of a matrix."""
+class Structure:
+    """Holds the items of a LIST, UNION or SET, of a pair of brackets, or of a matrix.
+
+    `kind` is one of these, the two brackets, or the numbers of columns of the matrix's rows.
+    """
 
     kind: str
-    items: tuple["Shape | str", ...]
+    items: tuple["Structure | str", ...]
 
 
 _TOKEN = re.compile(
@@ -33,8 +36,8 @@ _PAIRS = {"()", "[]", "(]", "[)", SET}
 _MATRIX_OPEN, _MATRIX_CLOSE = r"\begin{matrix}", r"\end{matrix}"
 
 
-def shape_of(text: str, commas_separate: bool = False, depth: int = 0) -> Shape | str:
-    """Return the shape, with its values as text; the text itself if it is a single value.
+def structure_of(text: str, commas_separate: bool = False, depth: int = 0) -> Structure | str:
+    """Returns the structure, with its values as text; the text itself if it is a single value.
 
     A comma inside a group of three digits is part of a number at the top level, unless
     `commas_separate`: then `100,200` are two answers. Within brackets commas always separate.
@@ -44,44 +47,46 @@ def shape_of(text: str, commas_separate: bool = False, depth: int = 0) -> Shape 
         return text
     cups, commas = _separators(text, commas_separate)
     if commas:
-        return _shape(LIST, _pieces(text, commas), depth, commas_separate)
+        return _structure(LIST, _pieces(text, commas), depth, commas_separate)
     if cups:
-        return _shape(UNION, _pieces(text, cups), depth, commas_separate)
+        return _structure(UNION, _pieces(text, cups), depth, commas_separate)
     return _bracketed(text, depth)
 
 
 def nesting(text: str) -> int | None:
-    """Return how many brackets are open at most, None if they do not balance."""
+    """Returns the largest number of open brackets, None if they do not balance."""
     levels = [0, *(level for _, level in _levels(text))]
     return max(levels) if levels[-1] == 0 and min(levels) == 0 else None
 
 
-def _bracketed(text: str, depth: int) -> Shape | str:
+def _bracketed(text: str, depth: int) -> Structure | str:
     if text.startswith(_MATRIX_OPEN) and text.endswith(_MATRIX_CLOSE):
         return _matrix(text[len(_MATRIX_OPEN) : -len(_MATRIX_CLOSE)], text, depth)
     opening = text[:2] if text.startswith("\\{") else text[:1]
     closing = text[-2:] if text.endswith("\\}") else text[-1:]
     if opening == "{" and closing == "}" and _closes_at_end(text):
-        return shape_of(text[1:-1], True, depth + 1)  # LaTeX's own braces do not show
+        return structure_of(text[1:-1], True, depth + 1)  # LaTeX's own braces do not show
     if opening + closing not in _PAIRS or not _closes_at_end(text):
         return text
     inside = text[len(opening) : -len(closing)]
     _, commas = _separators(inside, True)
     if not commas and opening + closing != SET:
         return text
-    return _shape(opening + closing, _pieces(inside, commas), depth)
+    return _structure(opening + closing, _pieces(inside, commas), depth)
 
 
-def _matrix(inside: str, text: str, depth: int) -> Shape | str:
+def _matrix(inside: str, text: str, depth: int) -> Structure | str:
     if "\\begin" in inside:
         return text
     rows = [row.split("&") for row in inside.strip().removesuffix("\\\\").split("\\\\")]
     kind = "matrix" + ",".join(str(len(row)) for row in rows)
-    return _shape(kind, [cell for row in rows for cell in row], depth)
+    return _structure(kind, [cell for row in rows for cell in row], depth)
 
 
-def _shape(kind: str, pieces: list[str], depth: int, commas_separate: bool = True) -> Shape:
-    return Shape(kind, tuple(shape_of(piece, commas_separate, depth + 1) for piece in pieces))
+def _structure(kind: str, pieces: list[str], depth: int, commas_separate: bool = True) -> Structure:
+    return Structure(
+        kind, tuple(structure_of(piece, commas_separate, depth + 1) for piece in pieces)
+    )
 
 
 def _pieces(text: str, separators: list[tuple[int, int]]) -> list[str]:
@@ -95,7 +100,7 @@ def _pieces(text: str, separators: list[tuple[int, int]]) -> list[str]:
 def _separators(
     text: str, commas_separate: bool
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return the spans of the unions and of the commas outside all brackets."""
+    """Returns the spans of the unions and of the commas outside all brackets."""
     grouped: set[int] = set()
     if not commas_separate:
         for number in _DIGIT_GROUPS.finditer(text):
@@ -114,14 +119,14 @@ def _separates(token: str) -> bool:
 
 
 def _closes_at_end(text: str) -> bool:
-    """True if the bracket that opens the text is the one that ends it."""
+    """Returns True if the bracket that opens the text is the one that ends it."""
     levels = [(token.end(), level) for token, level in _levels(text)]
     first_closed = next((end for end, level in levels if level <= 0), None)
     return first_closed == len(text)
 
 
 def _levels(text: str) -> Iterator[tuple[re.Match[str], int]]:
-    """Yield the tokens with the number of brackets open behind each."""
+    """Yields the tokens with the number of brackets open behind each."""
     level = 0
     for token in _TOKEN.finditer(text):
         sign = token.group()

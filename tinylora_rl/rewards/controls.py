@@ -1,4 +1,4 @@
-"""Rewards that are not the task's: what does a run learn when the reward says little or nothing?
+"""Replaces the task's reward by a control, to see how much of a gain needs the right answers.
 
 `format_only` pays for an answer the judge's extractor finds, right or wrong: how much of a gain is
 the format. `random` pays a coin toss: what GRPO does by itself to this base model. `always_wrong`
@@ -14,7 +14,7 @@ from tinylora_rl.rewards.judges import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """`question` and `rollout` identify the row and the sample; `rollout` is "" if unknown."""
+    """Identifies a row by `question` and its sample by `rollout`, which is "" if unknown."""
 
     verdict: Verdict
     question: str
@@ -23,12 +23,12 @@ class Sample:
 
 
 def format_only(sample: Sample, seed: int) -> float:
-    """1.0 where there is an answer. One that could not be graded in time was found: 1.0 too."""
+    """Pays 1.0 for any answer, including one that could not be graded in time."""
     return float(sample.verdict != "no_answer")
 
 
 def random(sample: Sample, seed: int) -> float:
-    """A fair coin: a function of the seed and the sample, so that a run can be repeated.
+    """Pays a fair coin, a function of the seed and the sample, so that a run can be repeated.
 
     With `rollout`, samples with the same text get coins of their own. Without it they share one, in
     every epoch: a group of equal responses has no advantage, and what a text is paid never changes.

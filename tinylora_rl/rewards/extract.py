@@ -1,10 +1,10 @@
-r"""Where the answer stands in a response: named extractors, response -> answer text or None.
+r"""Finds the answer in a response: named extractors, response -> answer text or None.
 
 All of them read the whole response. verl's GSM8K reward looks at the last 300 characters only; a
 cut through a number or before the `####` changes the verdict without a trace.
 
-What is returned is the answer as written; `normalise` decides what it is equal to. A number that is
-part of an expression is returned with it: `1/2`, `5:30`, `10 - 15`, `3e4`, `1,2,3`, `5\pi` come
+They return the answer as written; `normalise` compares it. A number that is part of an expression
+is returned with it: `1/2`, `5:30`, `10 - 15`, `3e4`, `1,2,3`, `5\pi` come
 back whole, so that a gold answer of `1`, `30`, `15`, `4`, `123` or `5` is not found inside them.
 """
 
@@ -55,7 +55,7 @@ _BOXED_OPEN = re.compile(r"\\boxed\s*\{")
 
 
 def strict(response: str) -> str | None:
-    """Return the number of the last `#### N`, or None.
+    """Returns the number of the last `#### N`, or None.
 
     The format is GSM8K's and verl's: four hashes, one space, an optional `-`, digits. Text may
     follow. `#### $72`, `####72` and `#### **72**` are not in the format: they give None, also after
@@ -69,7 +69,7 @@ def strict(response: str) -> str | None:
 
 
 def flexible(response: str) -> str | None:
-    """Return the last number of the response, whatever surrounds it, or None.
+    """Returns the last number of the response, in any format, or None.
 
     A minus counts as a sign unless it joins (`COVID-19`) or is a list bullet.
     """
@@ -80,7 +80,7 @@ def flexible(response: str) -> str | None:
 
 
 def boxed(response: str) -> str | None:
-    r"""Return the content of the last `\boxed{...}`; None if there is none or it never closes."""
+    r"""Returns the content of the last `\boxed{...}`; None if there is none or it never closes."""
     start = _BOXED_OPEN.match(response, max(response.rfind(r"\boxed"), 0))
     if start is None:
         return None
@@ -104,7 +104,7 @@ def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] 
 
 
 def _safe_start(response: str) -> int:
-    """A place from which a scan finds the same last number as from the beginning.
+    """Returns a place from which a scan finds the same last number as from the beginning.
 
     The start of the line of the last digit, which is part of some number: if no number reaches over
     the line's beginning. One can only inside a fraction, where the newline follows `frac`, stands
@@ -125,7 +125,7 @@ def _safe_start(response: str) -> int:
 
 
 def _is_in_group(response: str, place: int) -> bool:
-    """Whether a `{` that is not closed before `place` could belong to a fraction there."""
+    """Returns True if a `{` that is open at `place` could belong to a fraction there."""
     depth = 0
     for brace in reversed(response[max(place - _MAX_FRACTION_CHARS, 0) : place].split("{")[1:]):
         depth += brace.count("}") - 1

@@ -1,4 +1,4 @@
-r"""Numbers in digits, as exact fractions: no comparison goes through a float or `eval`.
+r"""Parses numbers in digits into exact fractions: no comparison goes through a float or `eval`.
 
     1,234  72  072  72.  72.00  +5  -5  .50        digit groups only if they are groups of three
     1/2  \frac{1}{2}  \frac{-14}{3}  -1./3          ratios of integers or decimals
@@ -36,7 +36,7 @@ _MIXED = re.compile(
 
 
 def parse_number(text: str) -> Fraction | None:
-    """Return the exact value of a number in digits, None for anything else."""
+    """Returns the exact value of a number in digits, None for anything else."""
     text = text.strip().replace("\u2212", "-")
     if len(text) > MAX_NUMBER_CHARS:
         return None

@@ -74,6 +74,8 @@ class _LaneSettings:
     process: ProcessSettings
 
 
+# pebble 5.2.3 gives 480 hostile answers the same verdicts (each loses 6), but it unpickles what a
+# child sends, in the process with the keys; a malformed message or a killed idle child ends it.
 class GradingPool:
     """Grades from any number of threads. Starts no process until an isolated judge is asked.
 

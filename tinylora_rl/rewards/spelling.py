@@ -1,7 +1,7 @@
-r"""One spelling for what LaTeX and Unicode spell in several ways. Text in, text out; no meaning.
+r"""Rewrites the several LaTeX and Unicode spellings of a sign as one. Text in, text out.
 
-Nothing here joins what stood apart: a command that is dropped leaves a space, and spaces go last,
-in `without_spaces`, which keeps those between letters or digits (`1 1/2` is not `11/2`).
+Nothing here joins two texts: a command that is dropped leaves a space, and spaces go last, in
+`without_spaces`, which keeps those between letters or digits (`1 1/2` is not `11/2`).
 Every pattern takes linear time on any input: quantifiers are bounded or cannot overlap.
 """
 
@@ -65,7 +65,7 @@ _DOLLAR_AMOUNT = re.compile(r"\s*[-+]?\s?\$\s?[-+]?\s?\.?[0-9]")
 
 
 def one_spelling(text: str) -> str:
-    r"""Return the text with one spelling per sign; `\text{...}` is still there, for the units.
+    r"""Returns the text with one spelling per sign; `\text{...}` is still there, for the units.
 
     `$` are math delimiters and become spaces, so that `$48$,$384$` does not turn into 48,384; but
     an odd number of them with one in front of a digit is an amount, written `\$` from here on.
@@ -85,12 +85,12 @@ def one_spelling(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""Return the text with `\text{a}`, `\mathrm{a}` and their kin replaced by their content."""
+    r"""Returns the text with `\text{a}`, `\mathrm{a}` and the like replaced by their content."""
     return _WRAPPED.sub(r"\1", text)
 
 
 def without_spaces(text: str) -> str:
-    """Return the text without the spaces that mean nothing."""
+    """Returns the text without the spaces that have no meaning."""
     return _LOOSE_SPACE.sub("", re.sub(r"\s+", " ", text))
 
 

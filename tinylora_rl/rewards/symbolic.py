@@ -1,11 +1,11 @@
-r"""Whether two answers are mathematically equal: math-verify's word, and a second opinion.
+r"""Decides by math-verify and a second, numeric check if two answers are mathematically equal.
 
 math-verify alone pays wrong answers (tests in `tests/unit/rewards/test_symbolic.py`): it drops
-units and lower-cases symbols, takes `(1,2)` for `[1,2)`'s kin, compares decimals after rounding to
+units and lower-cases symbols, treats `(1,2)` like `[1,2)`, compares decimals after rounding to
 six places and constants after chopping everything below 1e-15, calls two equations without real
 solutions equal. So it is asked about single values only:
 
-1. Shapes, units and names are compared as for an exact match (`normalise`). What is left are pairs
+1. Structures, units and names are compared as for an exact match (`normalise`). The rest are pairs
    of values, and two numbers in digits are never asked about.
 2. Text is not mathematics: words, choices, bases (`52_8`), ranges (`10-15`), times (`5:30`),
    symbols that differ in case. Neither are answers that only restate the problem: a sum, integral,
@@ -27,7 +27,7 @@ from typing import Any
 from tinylora_rl.rewards.answer_structure import nesting
 from tinylora_rl.rewards.normalise import Value, agree, same_answer, same_value, value_of
 
-NUM_DIGITS = 50  # of the second opinion
+NUM_DIGITS = 50  # of the numeric check
 MAX_NESTING = 10  # the parser takes seconds beyond
 _CLOSE = 10**-30  # relative difference that counts as none
 # Values for the symbols, in order of name: no simple relation holds between them by chance.
@@ -56,7 +56,7 @@ _TOWER = re.compile(
 
 
 def equivalent(answer: str, gold: str, tolerance: float | None, unordered: bool) -> bool:
-    """True when the answers are equal beyond doubt; see the module. May take long, or for ever."""
+    """Returns True when the answers are proved equal; see the module. May never return."""
 
     def same(one: str, other: str) -> bool:
         values = value_of(one), value_of(other)
@@ -95,7 +95,7 @@ def _equal_values(answer: Value, gold: Value, tolerance: float | None) -> bool:
 
 
 def _as_relations(answer: Value, gold: Value) -> tuple[str, str]:
-    """Return the two texts; a name is part of it where the other one is an equation: `y=2x`."""
+    """Returns the two texts; a name is part of it where the other one is an equation: `y=2x`."""
     if (answer.name is None) == (gold.name is None):
         return answer.latex, gold.latex
     texts = answer.latex, gold.latex
@@ -115,7 +115,7 @@ def _is_mathematics(answer: str, gold: str) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    """True for what has one meaning as a value, an equation or an inequality."""
+    """Returns True for a text with one meaning as a value, an equation or an inequality."""
     if _ONLY_LETTERS.fullmatch(text) or _RANGE.fullmatch(text):
         return False
     refused = (_NOT_A_VALUE, _BASE, _MIXED, _TOWER)
@@ -127,7 +127,7 @@ def _is_plain(text: str) -> bool:
 
 @cache
 def _math_verify() -> Any:
-    """Return the library, quiet about the timeouts that are ours."""
+    """Returns the library, quiet about the timeouts that are ours."""
     import math_verify
 
     for name in ("math_verify.parser", "math_verify.grader"):
@@ -154,7 +154,7 @@ def _config() -> Any:
 
 
 def _parsed(latex: str) -> Any:
-    """Return a sympy expression or relation with exact numbers, or None."""
+    """Returns a sympy expression or relation with exact numbers, or None."""
     import sympy
 
     expression: Any
@@ -181,7 +181,7 @@ def _within(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def _agree_at_points(one: Any, other: Any) -> bool:
-    """True when the expressions are equal, or the relations equivalent, at every point."""
+    """Returns True when the expressions are equal, or the relations equivalent, at every point."""
     import sympy
 
     relational = _relational()
@@ -220,7 +220,7 @@ def _same_direction(one: Any, other: Any, points: list[dict]) -> bool:
 
 
 def _at(expression: Any, point: dict) -> Any:
-    """Return the value in `NUM_DIGITS` digits; None where there is none."""
+    """Returns the value in `NUM_DIGITS` digits; None where there is none."""
     value = expression.subs(point).evalf(NUM_DIGITS)
     return value if value.is_number and value.is_finite else None
 

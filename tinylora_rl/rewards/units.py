@@ -1,7 +1,7 @@
-r"""The unit behind a constant, and the currency sign before it.
+r"""Splits a constant from the unit behind it and the currency sign before it.
 
 A unit counts only after a constant (`36\sqrt{7}\text{ cm}^2`, not `2x \text{ cm}`), and only
-    words of `UNITS` in `\text{...}` and its kin, or bare if they cannot be a product of variables
+    words of `UNITS` in `\text{...}` and the like, or bare if they cannot be a product of variables
     `^\circ`, `%`, a currency sign
     one plural word in `\text{...}`: `\text{ apples}`, unless it is a number word (`millions`)
 Compounds are read with `per`, `/`, `square`, `cubic`, `^2`, `^3`.
@@ -112,7 +112,7 @@ _SPELLINGS = {
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
-    """Return what stands before the unit, and the unit's canonical name; (text, None) without."""
+    """Returns the text before the unit, and the unit's canonical name; (text, None) without one."""
     if currency := _CURRENCY.match(text):
         if currency[1] and currency[3]:
             return text, None
@@ -137,7 +137,7 @@ def _split_behind(text: str) -> tuple[str, str | None]:
 
 
 def _is_constant(tokens: list[re.Match[str]]) -> bool:
-    """True for numbers, roots, pi: nothing that could multiply a letter behind it."""
+    """Returns True for numbers, roots, pi: nothing that could multiply a letter behind it."""
     digits = any(token.group().isdigit() or token.group() == r"\pi" for token in tokens)
     return digits and all(
         token.group() in _CONSTANT_COMMANDS
@@ -150,7 +150,7 @@ def _is_constant(tokens: list[re.Match[str]]) -> bool:
 
 
 def _unit_name(tokens: list[re.Match[str]]) -> str | None:
-    """Return `km/hour`, `cm^2`, `apple`; None if the tokens are no unit."""
+    """Returns `km/hour`, `cm^2`, `apple`; None if the tokens are no unit."""
     compound = re.sub(r"[\s{}]", "", "".join(token.group() for token in tokens))
     if compound in _BARE_COMPOUNDS:
         wrapped = [(compound.partition("^")[0].replace("/", " / "), True)]

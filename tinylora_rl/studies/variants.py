@@ -17,10 +17,11 @@ from tinylora_rl.studies.size import NAMES, count_text
 
 ALGORITHMS = {"train": "GRPO", "sft": "SFT"}
 WITHIN = ("seed", "lr")  # the two dimensions within a variant, in any section
-BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "command", "verb", "method", "device")
+BOOKKEEPING = ("run", "hydra", "trainer", "cost", "sweep", "command", "verb", "device")  # sections
 MATTERS = ("trainer.total_training_steps", "trainer.total_epochs")  # of BOOKKEEPING, yet compared
-NAMING = ("recipe", "experiment_name", "project_name", "provenance", "path", "dir")
-WATCHING = ("save_freq", "max_checkpoints", "evaluate", "deadline_s")  # and canary_*
+NAMING = ("recipe", "experiment_name", "project_name", "provenance", "path", "dir", "plugins")
+WATCHING = ("save_freq", "max_checkpoints", "evaluate")  # and canary_*
+GRADING = ("deadline_s", "num_workers", "memory_limit_mb")  # limits of the graders
 MOST_NAMED = 3  # differences named in a label
 COPIES = ("adapter", "actor_rollout_ref.model.lora.tinylora.adapter")  # compared as a whole
 
@@ -148,10 +149,10 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, Any]]:
         if key not in MATTERS and (
             parts[0] in BOOKKEEPING
             or any(part in NAMING or part.endswith("_dir") for part in parts)
-            or (parts[-1] in WATCHING or parts[-1].startswith("canary_"))
+            or (parts[-1] in (*WATCHING, *GRADING, "method") or parts[-1].startswith("canary_"))
             or any(part in WITHIN or part.endswith("_seed") for part in parts)
             or key.startswith(tuple(f"{copy}." for copy in COPIES))
-            or (isinstance(value, str) and directory in value)
+            or (isinstance(value, str) and (directory in value or value.startswith("/")))
         ):
             continue
         yield key, value

@@ -168,7 +168,7 @@ class Trainer:
             find_targets,
             inject,
         )
-        from tinylora_rl.adapter.bank_bytes import bank_to_bytes
+        from tinylora_rl.adapter.bank import bank_to_bytes
         from tinylora_rl.verl_plugin.sync.verify import Verifier
 
         self.bucket_mb = BUCKET_MB[shape]

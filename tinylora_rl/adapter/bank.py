@@ -1,12 +1,17 @@
-"""The frozen factors of every adapted module, built from the base weights, and their identity."""
+"""Builds the bank, the frozen factors of every adapted module, and gives it an identity.
+
+Legend: O out, I in, R rank, U len(v).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -19,6 +24,8 @@ from tinylora_rl.adapter.targets import Target
 from tinylora_rl.adapter.weights import Weights, as_weights
 
 NUM_PROBES = 6
+_FIELDS = ("left_OR", "right_RI", "P_URR")
+_MODULES = "modules"
 
 Bank = dict[str, Factors]
 """{module name: its factors}, in depth order."""
@@ -32,7 +39,7 @@ def build_bank(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Bank:
-    """The factors of every target, one decomposition after the other.
+    """Builds the factors of every target, one decomposition after the other.
 
     Args:
         source: the model, or its weights by name (`CheckpointWeights` needs no model in memory).
@@ -54,7 +61,7 @@ def decompose_targets(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, TruncatedSvd]:
-    """{module name: its r leading triplets}: what a bank needs of the weights. See `build_bank`."""
+    """Returns {module name: its r leading triplets}, the costly part of `build_bank`."""
     weights = as_weights(source)
     svds: dict[str, TruncatedSvd] = {}
     for target in targets:
@@ -69,7 +76,7 @@ def decompose_targets(
 
 
 def assemble(svds: Mapping[str, TruncatedSvd], config: TinyLoraConfig) -> Bank:
-    """The bank of `config` from the triplets of each module, on their device."""
+    """Builds the bank of `config` from the triplets of each module, on their device."""
     bank: Bank = {}
     for name, svd in svds.items():
         if config.svd_split == "paper":
@@ -91,7 +98,7 @@ def empty_bank(
     config: TinyLoraConfig,
     device: torch.device | str,
 ) -> Bank:
-    """A bank of the right shapes to receive another rank's values; the model may be on meta."""
+    """Allocates a bank to receive another rank's values; the model may be on meta."""
     weights = as_weights(source)
     bank: Bank = {}
     for target in targets:
@@ -107,7 +114,7 @@ def empty_bank(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What v is relative to: without the same base, P and singular vectors it is another update.
+    """Digests of base weights and P, and probes of the update; v is meaningless without them.
 
     Attributes:
         base_digest: sha256 over the target weights, exact; see `base_digest`.
@@ -127,7 +134,7 @@ def identify(
     *,
     memo_dir: Path | None = None,
 ) -> Identity:
-    """The identity of `bank` on these base weights, which must be whole (not sharded).
+    """Identifies `bank` on these base weights, which must be whole (not sharded).
 
     Args:
         memo_dir: where digests of checkpoint files are remembered; see `base_digest`.
@@ -140,7 +147,7 @@ def identify(
 
 
 def projection_digest(bank: Mapping[str, Factors]) -> str:
-    """sha256 over every P, bit for bit. Independent of the base weights' values."""
+    """Hashes every P, bit for bit. Independent of the base weights' values."""
     digest = hashlib.sha256()
     for name, factors in bank.items():
         digest.update(name.encode())
@@ -149,7 +156,7 @@ def projection_digest(bank: Mapping[str, Factors]) -> str:
 
 
 def fingerprint(bank: Mapping[str, Factors]) -> list[float]:
-    """Numbers that move if any module's update does: for comparison within a tolerance.
+    """Returns numbers that move if any module's update does, to compare within a tolerance.
 
     Singular vectors are reproducible to rounding only (threads, devices), so they are compared by
     the update they make: each number is the sum over the modules of a^T dW b / |W| for random a, b
@@ -170,3 +177,31 @@ def fingerprint(bank: Mapping[str, Factors]) -> list[float]:
                 (a_O @ left_OR) @ R_RR @ (right_RI @ b_I) / max(factors.weight_norm, 1e-30)
             )
     return sums.tolist()
+
+
+def bank_to_bytes(bank: Bank) -> bytes:
+    """Packs a bank for another process: safetensors, kilobytes to megabytes.
+
+    Names and norms of the modules are metadata, in the bank's order.
+    """
+    tensors = {
+        f"{index}.{field}": getattr(factors, field).cpu().contiguous()
+        for index, factors in enumerate(bank.values())
+        for field in _FIELDS
+    }
+    modules = [[name, factors.weight_norm] for name, factors in bank.items()]
+    return safetensors.torch.save(tensors, metadata={_MODULES: json.dumps(modules)})
+
+
+def bank_from_bytes(payload: bytes) -> Bank:
+    """Unpacks the bank, bit for bit, on the CPU."""
+    tensors = safetensors.torch.load(payload)
+    header_bytes = int.from_bytes(payload[:8], "little")
+    header = json.loads(payload[8 : 8 + header_bytes])
+    modules = json.loads(header["__metadata__"][_MODULES])
+    return {
+        name: Factors(
+            **{field: tensors[f"{index}.{field}"] for field in _FIELDS}, weight_norm=weight_norm
+        )
+        for index, (name, weight_norm) in enumerate(modules)
+    }

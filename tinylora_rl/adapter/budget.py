@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tinylora_rl.adapter.config import TARGET_MODULES, TinyLoraConfig
-from tinylora_rl.adapter.targets import Target
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.targets import Target, assign_groups
 
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -1,10 +1,13 @@
-"""Which linears of a base model are adapted, in depth order."""
+"""Finds the linears of a base model to adapt, in depth order, and groups those that share v.
+
+Source: arXiv 2602.04118, "tiled" and "structured" sharing; counts in its tables 1 and 2.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -31,15 +34,14 @@ class Target:
 
 
 def linear_named(model: nn.Module, name: str) -> nn.Linear:
-    """The linear of that name."""
+    """Returns the linear of that name."""
     linear = model.get_submodule(name)
     assert isinstance(linear, nn.Linear), f"{name} is a {type(linear)}"
     return linear
 
 
 def find_targets(model: nn.Module, config: TinyLoraConfig) -> list[Target]:
-    """The adapted modules of `model`, block by block, within a block in `config.target_modules`
-    order.
+    """Finds the adapted modules of `model`, block by block, then in `config.target_modules` order.
 
     Raises:
         ValueError: a name in `target_modules` matches nothing, or matches something other than a
@@ -61,7 +63,7 @@ def find_targets(model: nn.Module, config: TinyLoraConfig) -> list[Target]:
 
 
 def targets_of(weight_names: Iterable[str], config: TinyLoraConfig) -> list[Target]:
-    """What `find_targets` gives for the model, from the names of its weights alone.
+    """Finds what `find_targets` does, from the names of the model's weights alone.
 
     Args:
         weight_names: as in a checkpoint, "model.layers.0.self_attn.q_proj.weight", in any order.
@@ -86,6 +88,38 @@ def targets_of(weight_names: Iterable[str], config: TinyLoraConfig) -> list[Targ
     targets = _in_depth_order(modules, config)
     _refuse_missing(targets, config, modules, where="the checkpoint")
     return targets
+
+
+def assign_groups(targets: Sequence[Target], config: TinyLoraConfig) -> dict[str, int]:
+    """Returns {module name: group index}; modules of one group share one row of v.
+
+    Indices are contiguous from 0, in depth order of first use.
+
+    Args:
+        targets: the adapted modules in depth order, as `find_targets` gives them.
+
+    Raises:
+        ValueError: tie_mode is structured and some block lacks a module type that another has.
+    """
+    num_groups = config.num_groups(num_modules=len(targets))
+    if config.tie_mode != "structured":
+        n_tie = len(targets) if config.n_tie == "all" else int(config.n_tie)
+        return {target.name: position // n_tie for position, target in enumerate(targets)}
+
+    blocks = sorted({target.block for target in targets})
+    num_types = len(config.target_modules)
+    if len(targets) != len(blocks) * num_types:
+        raise ValueError(
+            "tie_mode=structured: the blocks differ in their modules; use tie_mode=tiled"
+        )
+    blocks_per_group = len(blocks) if config.n_tie == "all" else int(config.n_tie)
+    groups = {
+        target.name: blocks.index(target.block) // blocks_per_group * num_types
+        + config.target_modules.index(target.type)
+        for target in targets
+    }
+    assert len(set(groups.values())) == num_groups
+    return groups
 
 
 def _in_depth_order(module_names: Iterable[str], config: TinyLoraConfig) -> list[Target]:

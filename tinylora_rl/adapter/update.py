@@ -13,8 +13,7 @@ from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.adapter.delta import acting_vector, delta_norm, lora_factors
 from tinylora_rl.adapter.merge import Rounding, Survival, merge_weight
 from tinylora_rl.adapter.projection import seeded_generator
-from tinylora_rl.adapter.targets import Target
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.targets import Target, assign_groups
 from tinylora_rl.adapter.weights import Weights, as_weights
 
 

@@ -25,7 +25,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from tinylora_rl.adapter import Adapter, Survival
-from tinylora_rl.adapter.bank_bytes import bank_to_bytes
+from tinylora_rl.adapter.bank import bank_to_bytes
 from tinylora_rl.base_model import checkpoint_folder, commit_of
 from tinylora_rl.methods.tinylora import TinyLora
 from tinylora_rl.runs.progress import ProgressFile

@@ -18,8 +18,7 @@ from tinylora_rl import artifact
 from tinylora_rl.adapter import Bank, CheckpointWeights, in_dtype, load_or_build
 from tinylora_rl.adapter.delta import acting_vector, mixing_matrix
 from tinylora_rl.adapter.projection import draw_projection
-from tinylora_rl.adapter.targets import Target, targets_of
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.targets import Target, assign_groups, targets_of
 from tinylora_rl.artifact import StoredAdapter
 
 

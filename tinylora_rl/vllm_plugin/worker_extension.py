@@ -16,7 +16,7 @@ import torch
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights
-from tinylora_rl.adapter.bank_bytes import bank_from_bytes
+from tinylora_rl.adapter.bank import bank_from_bytes
 from tinylora_rl.adapter.digests import vector_digest
 from tinylora_rl.adapter.merge import Rounding
 from tinylora_rl.vllm_plugin.cpu_patch import patch_cpu_build

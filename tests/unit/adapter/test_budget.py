@@ -10,7 +10,7 @@ from tests.unit.adapter.test_config import PAPER_COUNTS, blocks_of
 from tinylora_rl.adapter import TinyLoraConfig, find_targets, plan_budget
 from tinylora_rl.adapter.budget import degrees_of_freedom
 from tinylora_rl.adapter.projection import draw_projection
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.targets import assign_groups
 
 
 @pytest.mark.parametrize("model", PAPER_COUNTS)

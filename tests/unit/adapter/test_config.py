@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tinylora_rl.adapter import Target, TinyLoraConfig
 from tinylora_rl.adapter.config import TARGET_MODULES
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.targets import assign_groups
 
 # arXiv 2602.04118: model, blocks, and the trained numbers at u=1 for n_tie 1, 4, 8, 16, 64
 PAPER_COUNTS = {

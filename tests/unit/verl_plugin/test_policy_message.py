@@ -7,7 +7,7 @@ import torch
 
 from tests.unit.adapter.models import small_model
 from tinylora_rl.adapter import TinyLoraConfig, find_targets, inject
-from tinylora_rl.adapter.bank_bytes import bank_from_bytes, bank_to_bytes
+from tinylora_rl.adapter.bank import bank_from_bytes, bank_to_bytes
 from tinylora_rl.verl_plugin.sync import policy_message
 from tinylora_rl.verl_plugin.sync.broadcast import BroadcastEngine
 

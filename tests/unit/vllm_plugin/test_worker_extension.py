@@ -12,7 +12,7 @@ import torch
 from tests.unit.artifact.conftest import arithmetic_model, arithmetic_prompts
 from tests.unit.artifact.test_vllm import ENVIRONMENT
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig, build_bank, inject, targets_of
-from tinylora_rl.adapter.bank_bytes import bank_to_bytes
+from tinylora_rl.adapter.bank import bank_to_bytes
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier

@@ -22,8 +22,8 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
 from tinylora_rl.adapter import CheckpointWeights, targets_of
-from tinylora_rl.adapter.bank_bytes import bank_from_bytes
-from tinylora_rl.adapter.tying import assign_groups
+from tinylora_rl.adapter.bank import bank_from_bytes
+from tinylora_rl.adapter.targets import assign_groups
 from tinylora_rl.base_model import checkpoint_folder
 from tinylora_rl.settings.in_workers import ROLLOUT_NAME, adapter_config, sync_config
 from tinylora_rl.settings.sync import SyncConfig

@@ -1,5 +1,5 @@
-"""`python -m tinylora_rl.adapters inspect|verify|export|push DIR` and `plan`: adapters on disk,
-and which of them a budget pays for.
+"""`python -m tinylora_rl.adapters inspect|verify|export|import|push DIR` and `plan`: reads, checks,
+converts and publishes adapters on disk, and lists the ones that a budget pays for.
 
 Exit codes: 0 done, 2 the adapter, the base or an argument is wrong (one line says which), 3 the
 machine or the network.
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     import torch
 
 FORMATS = ("peft-lora", "merged", "peft-tinylora")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command `argv` (None: the process's own)."""
+    """Runs the command line `argv` (None: the process's own) and returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
     except ValueError as error:
-        _complain(error)
+        _print_error(error)
         return EXIT_CONFIG
     except (OSError, ImportError) as error:
-        _complain(error)
+        _print_error(error)
         return EXIT_ENVIRONMENT
 
 
@@ -48,7 +49,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
                 [("adapter", directory), *summarise(*read_numbers(adapter_dir(directory)))]
             )
         except ValueError as error:
-            _complain(error)
+            _print_error(error)
             code = EXIT_CONFIG
             continue
         print(table if number == 0 else f"\n{table}")
@@ -104,6 +105,32 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _import(arguments: argparse.Namespace) -> int:
+    from tinylora_rl.artifact.peft_lora import PEFT_CONFIG
+    from tinylora_rl.base_model.loading import load_model
+
+    if not (Path(arguments.directory) / PEFT_CONFIG).is_file():
+        raise ValueError(f"{arguments.directory}: no {PEFT_CONFIG}, so no PEFT adapter is here")
+    out = Path(arguments.out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"--out={out}: exists; give a new folder")
+    _check_base(arguments)
+    like = None if arguments.like is None else artifact.open(arguments.like).config
+    dtype = _dtype(arguments.dtype)
+    base = load_model(arguments.base, dtype=dtype, revision=arguments.revision)
+    adapter = artifact.import_peft_tinylora(arguments.directory, base, like)
+    provenance = {
+        "base_model": arguments.base_model or arguments.base,
+        "base_revision": arguments.revision or getattr(base.config, "_commit_hash", None),
+    }
+    artifact.save(adapter, out, provenance)
+    print(
+        f"{out}: {adapter.v.numel()} numbers over {len(adapter.targets)} modules, "
+        f"r={adapter.config.r}, that make the same update"
+    )
+    return 0
+
+
 def _plan(arguments: argparse.Namespace) -> int:
     from transformers import AutoConfig
 
@@ -146,7 +173,7 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Each option belongs to some formats: one that would be ignored is refused."""
+    """Refuses an option that the chosen format would ignore."""
     belongs = {
         "rank": ("peft-lora",),
         "dtype": ("peft-lora", "merged"),
@@ -161,7 +188,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> Any:
-    """The base's weights, read one at a time; no model is built."""
+    """Opens the base's weights, to be read one at a time; no model is built."""
     _check_base(arguments)
     from tinylora_rl.base_model.loading import open_weights
 
@@ -170,7 +197,7 @@ def _weights(arguments: argparse.Namespace) -> Any:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, which appears when there is something to wait for."""
+    """Shows a progress bar on a terminal once there is something to wait for."""
     from tqdm import tqdm
 
     bar = tqdm(desc="decomposing the base", unit=" modules", delay=1.0, disable=None)
@@ -189,7 +216,7 @@ def _check_base(arguments: argparse.Namespace) -> None:
 
 
 def _model(arguments: argparse.Namespace, dtype: torch.dtype) -> Any:
-    """Loads the base as a model."""
+    """Loads the base as a model in memory."""
     _check_base(arguments)
     from tinylora_rl.base_model.loading import load_model
 
@@ -202,7 +229,7 @@ def _dtype(name: str | None) -> Any:
     return None if name is None else getattr(torch, name)
 
 
-def _complain(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
@@ -210,22 +237,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tinylora_rl.adapters", description="Adapters on disk.", allow_abbrev=False
     )
-    verbs = parser.add_subparsers(required=True, metavar="inspect|verify|export|push|plan")
-    inspect = verbs.add_parser("inspect", help="what an adapter is, its files verified")
+    commands = parser.add_subparsers(
+        required=True, metavar="inspect|verify|export|import|push|plan"
+    )
+    inspect = commands.add_parser("inspect", help="verify the files of adapters and print them")
     inspect.add_argument("directories", nargs="+", metavar="DIR")
     inspect.set_defaults(command=_inspect)
 
-    verify = verbs.add_parser("verify", help="that it fits a base model, digest by digest")
-    export = verbs.add_parser("export", help="for PEFT and vLLM, or merged into its base")
-    for verb in (verify, export):
-        verb.add_argument("directory", metavar="DIR")
-        verb.add_argument("--base", required=True, metavar="PATH", help="folder or Hub id")
-        verb.add_argument("--revision", help="commit of the base on the Hub")
+    verify = commands.add_parser("verify", help="check an adapter against a base model")
+    export = commands.add_parser("export", help="write it for PEFT and vLLM, or merged")
+    import_ = commands.add_parser(
+        "import",
+        help="take over a TinyLoRA that PEFT trained",
+        description="Writes an adapter that makes the same update as PEFT's. Without --like "
+        "it has r*r numbers per module, which hold any update of rank r.",
+    )
+    for command in (verify, export, import_):
+        command.add_argument("directory", metavar="DIR")
+        command.add_argument("--base", required=True, metavar="PATH", help="folder or Hub id")
+        command.add_argument("--revision", help="commit of the base on the Hub")
+    for command in (export, import_):
+        command.add_argument("--out", required=True, metavar="OUT", help="a new folder")
     verify.set_defaults(command=_verify)
 
     export.add_argument("--to", required=True, choices=FORMATS)
-    export.add_argument("--out", required=True, metavar="OUT", help="a new folder")
-    export.add_argument("--dtype", choices=("float32", "bfloat16", "float16"))
+    export.add_argument("--dtype", choices=DTYPES, help="of the written weights")
     export.add_argument("--rank", type=int, help="pad the LoRA with zeros to this rank")
     export.add_argument("--rounding", choices=("nearest", "stochastic"))
     export.add_argument("--seed", type=int, help="of stochastic rounding; 0 where not given")
@@ -237,7 +273,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(command=_export)
 
-    plan = verbs.add_parser("plan", help="which adapters a budget of numbers or bytes pays for")
+    import_.add_argument(
+        "--dtype", choices=DTYPES, help="that PEFT had the base in; the checkpoint's if not given"
+    )
+    import_.add_argument(
+        "--like", metavar="ADAPTER", help="an adapter of ours whose configuration to use"
+    )
+    import_.add_argument("--base-model", metavar="ID", help="the base's name in the manifest")
+    import_.set_defaults(command=_import)
+
+    plan = commands.add_parser("plan", help="list the adapters that a budget pays for")
     plan.add_argument("--base", required=True, metavar="PATH", help="folder or Hub id")
     budget = plan.add_mutually_exclusive_group(required=True)
     budget.add_argument("--parameters", type=int, help="the most numbers to train")
@@ -248,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--most", type=int, default=20, help="rows; the paper's choice is first")
     plan.set_defaults(command=_plan)
 
-    push = verbs.add_parser("push", help="to the Hugging Face Hub, with a model card")
+    push = commands.add_parser("push", help="publish on the Hugging Face Hub, with a model card")
     push.add_argument("directory", metavar="DIR")
     push.add_argument("repo_id", metavar="REPO_ID", help="owner/name")
     push.add_argument("--private", action="store_true")

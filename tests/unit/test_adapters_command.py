@@ -28,12 +28,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    # trained, as here, in bf16: the verb loads the base in that dtype by itself
+    # trained, as here, in bf16: the command loads the base in that dtype by itself
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.bfloat16)
     adapter = inject(model, TinyLoraConfig(u=1, n_tie=16))
     adapter.v.data.copy_(torch.tensor([[0.25], [-0.125]]))
     provenance = {"base_model": "tiny\x1b[2J/base", "metrics": {"gsm8k/strict": 0.5}}
-    return str(artifact.save(adapter, tmp_path_factory.mktemp("verb") / "adapter", provenance))
+    return str(artifact.save(adapter, tmp_path_factory.mktemp("command") / "adapter", provenance))
 
 
 def test_inspect_prints_a_table_without_torch(directory):
@@ -113,6 +113,45 @@ def test_export(directory, tmp_path, capsys):
     assert "use untie=True" in capsys.readouterr().err
     assert main([*place, "--to", "peft-tinylora", "--out", tinylora, "--untie"]) == 0
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), tinylora)
+
+
+def test_import_takes_over_what_peft_has(directory, tmp_path, capsys):
+    peft, ours, again = (str(tmp_path / name) for name in ("peft", "ours", "again"))
+    untied = ["--to", "peft-tinylora", "--out", peft, "--untie"]
+    assert main(["export", directory, "--base", BASE, *untied]) == 0
+    place = ["import", peft, "--base", BASE]
+    assert main([*place, "--out", ours, "--base-model", "a/b"]) == 0
+    assert "84 numbers over 21 modules, r=2, that make the same" in capsys.readouterr().out
+    taken = artifact.open(ours)
+    assert (taken.config.projection, taken.provenance.base_model) == ("basis", "a/b")
+    assert taken.base_dtype == torch.bfloat16
+    original = artifact.open(directory)
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.bfloat16)
+    wanted, factors = (stored.update(model).lora_factors() for stored in (original, taken))
+    for name, (A, B) in wanted.items():
+        delta = B @ A
+        assert (factors[name][1] @ factors[name][0] - delta).norm() < 1e-3 * delta.norm()
+
+    assert main([*place, "--out", again, "--like", directory]) == 0  # and v comes back
+    assert torch.allclose(artifact.read_vector(again), original.v, rtol=1e-4)
+    assert artifact.open(again).config == original.config
+
+
+def test_import_ends_with_one_line(directory, tmp_path, capsys):
+    out, peft = str(tmp_path / "out"), str(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for arguments, message in (
+        ([directory, "--out", out], f"{directory}: no adapter_config.json, so no PEFT adapter"),
+        ([peft, "--out", directory], f"--out={directory}: exists; give a new folder"),
+        ([peft, "--out", out, "--like", out], "no complete adapter is here"),
+        ([peft, "--out", out], "adapter_config.json: peft_type is not TINYLORA"),
+    ):
+        assert main(["import", *arguments, "--base", BASE]) == 2
+        last = capsys.readouterr().err.splitlines()[-1]  # below the bar of loading, if any
+        assert last.startswith("error: ")
+        assert message in last
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,20 @@ def open_weights(base: str | Path, *, revision: str | None = None) -> Checkpoint
 
 
 def load_model(
-    base: str | Path, *, dtype: torch.dtype, revision: str | None = None
+    base: str | Path, *, dtype: torch.dtype | None, revision: str | None = None
 ) -> PreTrainedModel:
     """Loads the model in a folder or hub id to the CPU: safetensors alone, no code of its own.
+
+    Args:
+        dtype: of all weights; None takes the checkpoint's own.
 
     Raises:
         OSError: there is no such model.
     """
     return AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, revision=revision, trust_remote_code=False, use_safetensors=True
+        base,
+        dtype="auto" if dtype is None else dtype,
+        revision=revision,
+        trust_remote_code=False,
+        use_safetensors=True,
     ).eval()

@@ -21,6 +21,7 @@ from tinylora_rl.runs.directory import RunDirectory, read_metrics
 from tinylora_rl.runs.vector_log import read_vectors
 
 REPOSITORY = Path(__file__).parents[2]
+NUM_STEPS = 5  # of the undisturbed run
 MARK = "TINYLORA_TEST"  # in the environment of every process of a run
 
 # A small but whole GRPO step, with a learning rate that moves v far enough to matter at once, and

@@ -1,1 +1,4 @@
-from tests.integration.conftest import no_run_outlives_its_test  # noqa: F401  # for real runs here
+from tests.integration.conftest import (  # for real runs here
+    no_run_outlives_its_test,  # noqa: F401
+    undisturbed,  # noqa: F401
+)

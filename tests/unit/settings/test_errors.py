@@ -1,34 +1,40 @@
-"""What a user gets wrong first: one line with key, value and mend, exit code 2 or 3, before any
-worker.
+"""What a user gets wrong first: one line with key, value and fix, before any worker.
+
+The checks run in this process; a few starts show that the command ends with code 2 or 3.
 """
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tinylora_rl.tasks import gsm8k  # noqa: F401  # the room whose messages are passed on
+from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.read import read
+from tinylora_rl.settings.security import check_trust
 from tinylora_rl.tasks.arithmetic import base_model_dir
+from tinylora_rl.training.data import load_rows
+from tinylora_rl.training.preflight import check_gpus, check_model, check_slots, check_verl
+from tinylora_rl.training.tracking import check_tracking
 
 
-def attempt(tmp_path, *overrides: str, **env: str) -> tuple[int, str]:
-    import os
-
+def checked(*overrides: str) -> Experiment:
+    """Makes the checks of `train`, in its order, that need neither Ray nor a run directory."""
     if not any(override.startswith(("data=", "+recipe=")) for override in overrides):
         overrides = ("data=arithmetic", *overrides)
-    result = subprocess.run(
-        [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path / 'run'}", *overrides],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    return result.returncode, lines[0]
+    experiment = read(compose("train", overrides))
+    check_trust(experiment)
+    check_tracking(experiment.tracking)
+    load_rows(experiment)
+    check_gpus(experiment)
+    check_slots(experiment)
+    check_model(experiment)
+    check_verl(experiment.for_verl(model_dir=experiment.base.folder))
+    return experiment
 
 
 @pytest.fixture
@@ -40,6 +46,14 @@ def model_without_tokenizer(tmp_path):
     return directory
 
 
+@pytest.mark.filterwarnings("ignore:Disabled critic:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_usual_configuration_passes_every_check():
+    assert checked().task.name == "arithmetic"
+
+
+@pytest.mark.filterwarnings("ignore:Disabled critic:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -92,69 +106,81 @@ def model_without_tokenizer(tmp_path):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_bad_configuration_exits_with_2(tmp_path, overrides, message):
-    code, line = attempt(tmp_path, *overrides, WANDB_MODE="online", WANDB_API_KEY="")
-    assert message in line
-    assert code == 2
+def test_bad_configuration_is_one_line_with_the_key(monkeypatch, overrides, message):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    with pytest.raises(ConfigError) as caught:
+        checked(*overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
-def test_a_data_path_without_rows_exits_with_2(tmp_path):
-    folder = tmp_path / "rows"
-    folder.mkdir()
+def test_a_data_path_without_rows(tmp_path):
     for split in ("train", "test"):
-        (folder / f"{split}.jsonl").write_text("")
-    code, line = attempt(tmp_path, "data=gsm8k", f"data.path={folder}")
-    assert f"data.path={folder}" in line
-    assert "no rows" in line
-    assert code == 2
+        (tmp_path / f"{split}.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="no rows") as caught:
+        checked("data=gsm8k", f"data.path={tmp_path}")
+    assert f"data.path={tmp_path}" in str(caught.value)
 
 
-def test_a_model_without_tokenizer_exits_with_2(tmp_path, model_without_tokenizer):
-    code, line = attempt(tmp_path, f"base_model.path={model_without_tokenizer}")
-    assert f"base_model.path={model_without_tokenizer}: no tokenizer files" in line
-    assert code == 2
+def test_a_model_without_tokenizer(model_without_tokenizer):
+    with pytest.raises(ConfigError) as caught:
+        checked(f"base_model.path={model_without_tokenizer}")
+    message = f"base_model.path={model_without_tokenizer}: no tokenizer files"
+    assert str(caught.value).startswith(message)
 
 
-def test_an_unknown_key_or_recipe_exits_with_2(tmp_path):
-    for override in ("trainer.epochs=3", "+recipe=gsm9k"):
-        result = subprocess.run(
-            [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path}", override],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 2, result.stderr
+def test_cuda_without_a_gpu_is_the_machines_fault(monkeypatch):
+    monkeypatch.setattr("tinylora_rl.training.preflight.num_gpus", lambda: 0)
+    message = "device=cuda: no GPU is visible here; use device=cpu"
+    with pytest.raises(MachineError, match=message) as caught:
+        checked("device=cuda")
+    assert caught.value.exit_code == 3
 
 
-def test_a_disabled_plugin_exits_with_3(tmp_path):
-    code, line = attempt(tmp_path, VERL_USE_EXTERNAL_PLUGINS="none")
-    assert "unset VERL_USE_EXTERNAL_PLUGINS" in line
-    assert code == 3
+# -- starts of the command -------------------------------------------------------------------------
+
+
+def attempt(tmp_path, *overrides: str, **env: str) -> tuple[int, str]:
+    """Starts `train`; returns exit code and standard error."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path / 'run'}", *overrides],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stderr
 
 
 def test_no_recipe_and_no_data_exits_with_2_and_names_one(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "tinylora_rl.train", f"run.dir={tmp_path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "give a recipe (+recipe=arithmetic_cpu)" in result.stderr
-    assert result.returncode == 2
-
-
-def test_a_run_directory_in_use_exits_with_2(tmp_path):
-    import fcntl
-
-    (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        code, line = attempt(tmp_path)
-    assert "another run is writing there" in line
+    code, said = attempt(tmp_path)
+    [line] = said.splitlines()
+    assert line.startswith("error: data.name=None: no data set is chosen; give a recipe")
+    assert "+recipe=arithmetic_cpu" in line
     assert code == 2
 
 
-def test_cuda_without_a_gpu_exits_with_3(tmp_path):
-    code, line = attempt(tmp_path, "platform=cuda", CUDA_VISIBLE_DEVICES="")
-    assert "platform=cuda: no GPU is visible here; use platform=cpu" in line
+@pytest.mark.parametrize("override", ["trainer.epochs=3", "+recipe=gsm9k"])
+def test_an_unknown_key_or_recipe_exits_with_2(tmp_path, override):
+    assert attempt(tmp_path, override)[0] == 2
+
+
+def test_an_older_spelling_is_a_hint_and_a_run_directory_in_use_exits_with_2(tmp_path):
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, said = attempt(tmp_path, "data=arithmetic", "platform=cpu")
+    hint, error = said.splitlines()
+    assert hint == "hint: platform=cpu: is now spelled device=cpu"
+    assert "another run is writing there" in error
+    assert code == 2
+
+
+def test_a_disabled_plugin_exits_with_3(tmp_path):
+    code, said = attempt(tmp_path, "data=arithmetic", VERL_USE_EXTERNAL_PLUGINS="none")
+    assert "error: verl plugin: verl loaded no tinylora_rl plugin; unset" in said
     assert code == 3

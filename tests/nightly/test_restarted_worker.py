@@ -1,4 +1,4 @@
-"""A rollout worker that comes back empty ends the run. More faults: tests/nightly."""
+"""A rollout worker that comes back empty ends the run."""
 
 import pytest
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.training import SMALL, Started, kept_step, story, train, vector_steps
 from tests.unit.runs.test_full_disk import NAMESPACE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 GOES_ON = "the same command goes on from there"
 
 

@@ -12,7 +12,7 @@ def test_two_steps_on_gsm8k(recipe, tmp_path, real_gsm8k):
     finished = train(
         tmp_path,
         f"+recipe={recipe}",
-        "platform=cpu",
+        "platform=cpu",  # the older spelling of device=cpu
         "model=tiny",
         f"data.path={real_gsm8k}",
         "task.prompts_per_step=16",

@@ -28,7 +28,7 @@ Add a task of your own; `data.name=parity` finds it once its file is listed unde
             return rows[:limit]
 """
 
-from tinylora_rl.tasks import arithmetic, benchmarks, gsm8k, math_dataset
+from tinylora_rl.tasks import arithmetic, benchmarks, custom, gsm8k, math_dataset
 from tinylora_rl.tasks.parquet import write_parquet
 from tinylora_rl.tasks.prepare import (
     benchmark_tasks,
@@ -67,6 +67,7 @@ __all__ = [
     "ask",
     "benchmark_tasks",
     "benchmarks",
+    "custom",
     "gsm8k",
     "held_out_rows",
     "make_row",

@@ -51,13 +51,12 @@ def _olympiad(record: Record) -> Example:
 
 def _amc(record: Record) -> Example:
     answer = record.value("answer")
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
+    number = gold.shortest_number(answer)
+    if number is None:
         raise ConfigError(
             f"{record.place}: answer={answer!r} is not a number; fix or drop that row"
         )
-    return Example(
-        question=record.text("question"), worked=str(answer), gold=gold.shortest_number(answer)
-    )
+    return Example(question=record.text("question"), worked=str(answer), gold=number)
 
 
 def _delimited(record: Record) -> Example:

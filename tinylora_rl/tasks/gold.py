@@ -1,6 +1,8 @@
 r"""Gold answers as the published files state them: text -> what a judge compares with."""
 
 import re
+from decimal import Decimal
+from typing import Any
 
 from tinylora_rl.errors import ConfigError
 
@@ -44,9 +46,24 @@ def without_delimiters(answer: str) -> str:
     return _DELIMITER.sub("", answer).strip()
 
 
-def shortest_number(value: float) -> str:
-    """Returns 27.0 as "27" and 0.5 as "0.5"."""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+def shortest_number(value: Any) -> str | None:
+    """Returns 27.0 as "27" and 0.5 as "0.5", every digit kept; None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not number.is_finite():
+        return None
+    return str(int(number)) if number == int(number) else format(number.normalize(), "f")
+
+
+def of_worked(text: str, place: str) -> str:
+    r"""Returns the answer that a worked text ends with: after `####`, in `\boxed{}`, or all of it.
+
+    Reads GSM8K's and MATH's solutions, and a plain answer as it stands.
+    """
+    if "####" in text:
+        return text.rpartition("####")[2].strip()
+    return last_boxed(text, place) if r"\boxed{" in text else text.strip()
 
 
 def tolerance(error: str | None, place: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.row import Row
@@ -73,6 +74,39 @@ def held_out_rows(
     return first
 
 
+class RunRows(NamedTuple):
+    """The rows of a run, and lines about them for its user."""
+
+    train: list[Row]
+    held_out: list[Row]
+    remarks: list[str]
+
+
+def run_rows(
+    task: Task,
+    benchmarks: Sequence[Task] = (),
+    *,
+    least: int = 1,
+    limit: int | None = None,
+    judge: str | None = None,
+) -> RunRows:
+    """Returns `training_rows` and `held_out_rows`, and counts the questions that are in both.
+
+    Raises:
+        ConfigError: as the two.
+    """
+    train = training_rows(task, least=least)
+    held_out = held_out_rows(task, benchmarks, limit=limit, judge=judge)
+    remarks = task.remarks()
+    trained_on = {_question(row) for row in train}
+    if num_shared := sum(_question(row) in trained_on for row in held_out):
+        remarks.append(
+            f"data.name={task.name}: {num_shared} of {len(held_out)} held-out questions are "
+            "trained on, too; their accuracy says nothing about other questions"
+        )
+    return RunRows(train, held_out, remarks)
+
+
 def validation_rows(rows: Sequence[Row], *, samples: int, greedy: bool) -> list[Row]:
     """Returns each row once to be sampled `samples` times, and once to be decoded greedily.
 
@@ -96,6 +130,10 @@ def _rollout(row: Row, data_source: str, num_rollouts: int, *, greedy: bool) -> 
 
 def _judged_by(rows: Sequence[Row], judge: str) -> list[Row]:
     return [{**row, "extra_info": {**row["extra_info"], "judge": judge}} for row in rows]
+
+
+def _question(row: Row) -> str:
+    return " ".join(row["extra_info"]["question"].split())
 
 
 def _path(task: Task) -> str | None:

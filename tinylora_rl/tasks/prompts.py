@@ -11,11 +11,15 @@ model knows of the format. `gsm8k_hash` and `natural` carry no system message, a
 Qwen2.5's chat template then adds its own.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.row import Message
+
+QUESTION = "{question}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +69,38 @@ def template_named(name: str) -> Template:
             f"data.template={name}: no such template; choose from {', '.join(TEMPLATES)}"
         )
     return TEMPLATES[name]
+
+
+def template_in_file(file: Path) -> Callable[[str], list[Message]]:
+    """Returns a function that puts a question in the place of `{question}` in a file.
+
+    A text file is the user's message. A .json file is a list of messages, `{"role": ..., "content":
+    ...}`, to give a system message or an example besides.
+
+    Raises:
+        ConfigError: the file is not readable, or does not have `{question}` once.
+    """
+    place = f"data.prompt={file}"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: not readable ({error}); give a text file") from error
+    messages = [Message(role="user", content=text.strip())]
+    if file.suffix == ".json":
+        try:
+            messages = [
+                Message(role=str(message["role"]), content=str(message["content"]))
+                for message in json.loads(text)
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{place}: not a JSON list of messages; write "
+                '[{"role": "user", "content": "... {question} ..."}]'
+            ) from error
+    count = sum(message["content"].count(QUESTION) for message in messages)
+    if count != 1:
+        raise ConfigError(f"{place}: has {QUESTION} {count} times; put it where the question goes")
+    return lambda question: [
+        Message(role=message["role"], content=message["content"].replace(QUESTION, question))
+        for message in messages
+    ]

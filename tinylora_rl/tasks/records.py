@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _read_jsonl(file: Path, place: str) -> Iterator[Record]:
                 continue
             here = f"{place} line {number}"
             try:
-                values = json.loads(line)
+                values = json.loads(line, parse_float=Decimal)  # no digit is lost
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
                 raise ConfigError(f"{here}: not JSON ({error}); fix or drop that line") from error
             yield Record(here, values)

@@ -71,6 +71,10 @@ class Task(ABC):
         """Returns the files that `rows` reads; none for a generated task."""
         return ()
 
+    def remarks(self) -> list[str]:
+        """Returns lines for the user of a run, such as which rows are held out."""
+        return []
+
     def check_split(self, split: str) -> None:
         """Raises ConfigError if the task has no such split."""
         if split not in self.splits:

@@ -42,6 +42,7 @@ def evaluate(evaluation: Evaluation) -> int:
         os.environ.setdefault(name, str(value))
     run_dir = evaluation.run_dir
     warnings = check_trust(evaluation)
+    warnings += [line for task in evaluation.benchmarks.values() for line in task.remarks()]
     check_engine(evaluation.engine)
     policies = policies_of(evaluation.adapters)
     rows = {

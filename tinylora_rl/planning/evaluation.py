@@ -131,7 +131,8 @@ def _rows(evaluation: Evaluation) -> str:
         name: len(task.rows("test", evaluation.rows))
         for name, task in evaluation.benchmarks.items()
     }
-    return ", ".join(f"{name} {count:,} rows" for name, count in counts.items())
+    remarks = [line for task in evaluation.benchmarks.values() for line in task.remarks()]
+    return "; ".join([", ".join(f"{name} {n:,} rows" for name, n in counts.items()), *remarks])
 
 
 def _machine(

@@ -191,8 +191,9 @@ def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
 
 
 def _rows(experiment: Experiment) -> str:
-    train, test = load_rows(experiment)
-    return f"{experiment.task.name}: {len(train):,} training and {len(test):,} held-out rows"
+    rows = load_rows(experiment)
+    counts = f"{len(rows.train):,} training and {len(rows.held_out):,} held-out rows"
+    return "; ".join([f"{experiment.task.name}: {counts}", *rows.remarks])
 
 
 def _through_verl(experiment: Experiment) -> list[Finding]:

@@ -159,4 +159,4 @@ def _benchmarks(config: DictConfig, names: tuple[str, ...]) -> dict[str, Task]:
     options: Any = OmegaConf.to_container(config.data, resolve=True)
     if not names or len(set(names)) != len(names):
         raise ConfigError(f"benchmarks={list(names)}: name one or more, each once")
-    return {name: make_task(name, options, key="benchmarks") for name in names}
+    return {name: make_task(name, options, split="test", key="benchmarks") for name in names}

@@ -32,6 +32,7 @@ class SupervisedData:
         num_wrong, num_long: training rows left out, because the worked answer is not right under
             the run's judge, or prompt or answer exceed the task's lengths.
         held_out: the rows that the accuracy is measured on, as `train` validates on them.
+        remarks: lines about the rows, for the user.
     """
 
     num_train: int
@@ -39,6 +40,7 @@ class SupervisedData:
     num_wrong: int
     num_long: int
     held_out: list[Row]
+    remarks: list[str]
 
 
 def prepare_data(experiment: Experiment) -> SupervisedData:
@@ -49,7 +51,7 @@ def prepare_data(experiment: Experiment) -> SupervisedData:
     Raises:
         ConfigError: no rows, no worked answers, or fewer sequences than one batch.
     """
-    train, held_out = load_rows(experiment)
+    train, held_out, remarks = load_rows(experiment)
     # a benchmark of another source has golds, but nobody worked it in this data set's words
     own = [row for row in held_out if row["data_source"] == train[0]["data_source"]]
     right = _right(experiment, train)
@@ -75,6 +77,7 @@ def prepare_data(experiment: Experiment) -> SupervisedData:
         num_wrong=len(train) - len(right),
         num_long=len(right) - len(fitting),
         held_out=held_out,
+        remarks=remarks,
     )
 
 

@@ -87,7 +87,8 @@ def sft(experiment: Experiment) -> int:
                 write_text(run.config, experiment.stored(tree))
                 _, tracking_lines = prepare_tracking(experiment.tracking, run.path)
                 opening = _opening(experiment, trained, data, steps)
-                for line in (*opening, *tracking_lines, *beginning.lines):
+                remarks = [f"warning           {remark}" for remark in data.remarks]
+                for line in (*remarks, *opening, *tracking_lines, *beginning.lines):
                     print(line, file=console)
                     print(line)  # into the log, too
                 seconds = time.monotonic() - start_s

@@ -30,12 +30,7 @@ Add a task of your own; `data.name=parity` finds it once its file is listed unde
 
 from tinylora_rl.tasks import arithmetic, benchmarks, custom, gsm8k, math_dataset
 from tinylora_rl.tasks.parquet import write_parquet
-from tinylora_rl.tasks.prepare import (
-    benchmark_tasks,
-    held_out_rows,
-    training_rows,
-    validation_rows,
-)
+from tinylora_rl.tasks.prepare import RunRows, benchmark_tasks, run_rows, validation_rows
 from tinylora_rl.tasks.prompts import TEMPLATES, Template, template_named
 from tinylora_rl.tasks.records import HubFiles, LocalPath, Source, WebFile
 from tinylora_rl.tasks.row import ExtraInfo, Message, Row, ask, make_row, row_gold
@@ -58,6 +53,7 @@ __all__ = [
     "MeanTokens",
     "Message",
     "Row",
+    "RunRows",
     "Source",
     "Split",
     "Task",
@@ -69,15 +65,14 @@ __all__ = [
     "benchmarks",
     "custom",
     "gsm8k",
-    "held_out_rows",
     "make_row",
     "make_task",
     "math_dataset",
     "register_task",
     "row_gold",
+    "run_rows",
     "task_names",
     "template_named",
-    "training_rows",
     "validation_rows",
     "write_parquet",
 ]

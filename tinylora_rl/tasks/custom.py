@@ -108,12 +108,18 @@ class Custom(Task):
         return rows[:limit]
 
     def num_rows(self, split: Split) -> int | None:
-        """Counts the rows of local files; None for a hub data set."""
-        is_local = all(isinstance(source, LocalPath) for source in self.sources(split))
-        return len(self._records(split)) if is_local else None
+        """Counts the rows of local files; None for a hub data set or files that are wrong."""
+        try:
+            is_local = isinstance(self._source(split), LocalPath)
+            return len(self._records(split)) if is_local else None
+        except ConfigError:  # `rows` raises it
+            return None
 
     def sources(self, split: Split) -> tuple[Source, ...]:
-        return (self._source(split),)
+        try:
+            return (self._source(split),)
+        except ConfigError:  # `rows` raises it
+            return ()
 
     def _source(self, split: Split) -> Source:
         return (self._test_source() if split == "test" else None) or self._train_source()
@@ -206,8 +212,8 @@ class Custom(Task):
         worked = self.worked and self._text(record, "worked", self.worked, numbers=True)
         right = Gold(answer=gold.of_worked(answer, record.place))
         reader = JUDGES[self.judge].extractor
-        form = _FORMS.get(reader)
-        if form is not None and judge(reader, form.format(right.answer), right).verdict != "right":
+        form = _FORMS.get(reader or "")
+        if reader and form and judge(reader, form.format(right.answer), right).verdict != "right":
             raise ConfigError(
                 f"{record.place}: data.judge={self.judge} cannot read the answer "
                 f"{right.answer[:80]!r}; boxed reads any text, with a prompt that asks for "

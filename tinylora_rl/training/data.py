@@ -4,41 +4,40 @@ from __future__ import annotations
 
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.tasks import (
-    Row,
+    RunRows,
     benchmark_tasks,
-    held_out_rows,
-    training_rows,
+    run_rows,
     validation_rows,
     write_parquet,
 )
 
 
-def load_rows(experiment: Experiment) -> tuple[list[Row], list[Row]]:
+def load_rows(experiment: Experiment) -> RunRows:
     """Loads the training rows, and the held-out rows of the task and of further benchmarks.
 
     Raises:
         ConfigError: rows are missing, malformed or fewer than one batch.
     """
     task, validation = experiment.task, experiment.validation
-    train = training_rows(task, least=experiment.batch.prompts)
-    held_out = held_out_rows(
+    return run_rows(
         task,
         benchmark_tasks(task, validation.benchmarks),
+        least=experiment.batch.prompts,
         limit=validation.rows,
         judge=experiment.grading.judge,
     )
-    return train, held_out
 
 
-def write_rows(experiment: Experiment) -> tuple[int, int]:
-    """Writes `data.train_files` and `data.val_files`; returns their numbers of rows.
+def write_rows(experiment: Experiment) -> RunRows:
+    """Writes `data.train_files` and `data.val_files`; returns the rows.
 
     Raises:
         ConfigError: see `load_rows`.
     """
-    train, held_out = load_rows(experiment)
-    validation = experiment.validation
-    asked = validation_rows(held_out, samples=validation.samples or 0, greedy=validation.greedy)
-    write_parquet(train, experiment.batch.train_file)
+    rows, validation = load_rows(experiment), experiment.validation
+    asked = validation_rows(
+        rows.held_out, samples=validation.samples or 0, greedy=validation.greedy
+    )
+    write_parquet(rows.train, experiment.batch.train_file)
     write_parquet(asked, experiment.batch.validation_file)
-    return len(train), len(held_out)
+    return rows

@@ -52,10 +52,11 @@ def train(experiment: Experiment) -> int:
     with exclusive(run.path), RecordedRun(run.path, experiment.command) as recorded:
         beginning = choose_beginning(experiment)
         stop.clear()
-        num_train, num_test = write_rows(experiment)
+        rows = write_rows(experiment)
+        num_train, num_test = len(rows.train), len(rows.held_out)
         recorded.expect(experiment.total_steps(num_train))
         print(f"run directory     {run.path}", flush=True)
-        for warning in warnings:
+        for warning in (*warnings, *rows.remarks):
             print(f"warning           {warning}", flush=True)
         limit_s = experiment.run.time_limit_s
         try:

@@ -93,8 +93,8 @@ class Custom(Task):
 
     @property
     def headline(self) -> str:
-        is_templates = self.template and self.judge == template_named(self.template).judge
-        return template_named(self.template).headline if is_templates else self.judge
+        template = template_named(self.template) if self.template else None
+        return template.headline if template and self.judge == template.judge else self.judge
 
     @property
     def prompt_name(self) -> str | None:

@@ -65,9 +65,7 @@ TEMPLATES: dict[str, Template] = {
 def template_named(name: str) -> Template:
     """Returns the template of that name; ConfigError with the choices if there is none."""
     if name not in TEMPLATES:
-        raise ConfigError(
-            f"data.template={name}: no such template; choose from {', '.join(TEMPLATES)}"
-        )
+        raise ConfigError(f"data.template={name}: choose from {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
 
 

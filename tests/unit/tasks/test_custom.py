@@ -211,7 +211,7 @@ def test_rows_that_cannot_be_asked(tmp_path, record, message):
         ({"path": "FOLDER/mine.jsonl", "test_rows": 20}, r"data\.test_rows=20: .* has 20 rows"),
         ({"test_rows": 0}, r"data\.test_rows=0: use a whole number of at least 1, or null"),
         ({"judge": "best"}, r"data\.judge=best: choose from strict"),
-        ({"template": "x"}, r"data\.template=x: no such template"),
+        ({"template": "x"}, r"data\.template=x: choose from gsm8k_hash"),
         ({"template": "boxed", "prompt": "p.txt"}, r"data\.prompt=p\.txt: data\.template=boxed is"),
         ({"path": "a/b", "revision": "main"}, r"data\.revision=main: give a commit of 40 digits"),
     ],

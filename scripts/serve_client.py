@@ -20,7 +20,7 @@ from typing import Any
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The server's answer; RuntimeError with its reason where it refuses."""
+    """Returns the server's answer; raises RuntimeError with its reason where it refuses."""
     request = urllib.request.Request(
         url,
         data=None if body is None else json.dumps(body).encode(),
@@ -40,7 +40,7 @@ def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def ask(url: str, model: str, question: str, max_tokens: int) -> str:
-    """What `model` answers, greedily."""
+    """Asks `model` for a greedy answer."""
     answer = call(
         f"{url}/v1/chat/completions",
         {
@@ -63,7 +63,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         models = given.model or [card["id"] for card in call(f"{given.url}/v1/models")["data"]]
-        with ThreadPoolExecutor(16) as pool:  # one batch for the server, whoever is asked
+        with ThreadPoolExecutor(16) as pool:  # one batch for the server
             answers = pool.map(
                 lambda model: ask(given.url, model, given.question, given.max_tokens), models
             )

@@ -1,4 +1,4 @@
-"""What it costs to serve many adapters from one engine, and whether each answers as it should.
+"""Measures the cost of serving many adapters from one engine, and checks their answers.
 
     python scripts/bench/serving.py                  # 1, 10 and 100 adapters
     python scripts/bench/serving.py --check-only     # the answers of 100 alone
@@ -181,15 +181,15 @@ def servers(
 
 
 def put(ours: Server, made: Sequence[Path], watched: Path) -> float:
-    """All of `made` are served; returns the seconds it took for those that were not yet."""
+    """Waits until all of `made` are served; returns the seconds it took for the new ones."""
     started_s = time.monotonic()
     for directory in made:
         if not (watched / directory.name).exists():
             shutil.copytree(directory, watched / f".{directory.name}")
             (watched / f".{directory.name}").rename(watched / directory.name)
-    while len((told := ours.call("/v1/adapters"))["served"]) < len(made):
-        if told["refused"]:
-            raise RuntimeError(str(told["refused"]))
+    while len((state := ours.call("/v1/adapters"))["served"]) < len(made):
+        if state["refused"]:
+            raise RuntimeError(str(state["refused"]))
         time.sleep(0.05)
     return time.monotonic() - started_s
 
@@ -197,7 +197,7 @@ def put(ours: Server, made: Sequence[Path], watched: Path) -> float:
 def measure(
     plain: Server, ours: Server, names: Sequence[str], prompts: list[list[int]], given: Any
 ) -> dict[str, Any]:
-    """Tokens a second over those of the base on `plain`, round by round."""
+    """Measures tokens a second over those of the base on `plain`, round by round."""
     loads = {"plain": (plain, [BASE]), "base": (ours, [BASE]), "adapters": (ours, list(names))}
     rounds: list[dict[str, float]] = []
     order = random.Random(0)
@@ -223,7 +223,7 @@ def measure(
 
 @torch.no_grad()
 def merged_answers(made: Sequence[Path], prompts: list[list[int]]) -> dict[str, list[list[int]]]:
-    """{name: tokens for each prompt} of the base and of each adapter's merged model."""
+    """Returns {name: tokens for each prompt} of the base and of each adapter's merged model."""
     base, merged = model(), model()
 
     def answers() -> list[list[int]]:
@@ -249,7 +249,7 @@ def merged_answers(made: Sequence[Path], prompts: list[list[int]]) -> dict[str, 
 
 
 def check(ours: Server, made: Sequence[Path], prompts: list[list[int]]) -> dict[str, Any]:
-    """How many answers are those of the merged models."""
+    """Counts the answers that equal those of the merged models."""
     wanted = merged_answers(made, prompts)
     asked = [(name, number) for number in range(len(prompts)) for name in wanted]
     random.Random(0).shuffle(asked)

@@ -1,9 +1,9 @@
-"""What it costs to hand the policy to the sampler, by every way there is, in one run.
+"""Measures the cost of giving the policy to the sampler, by every way there is, in one run.
 
     python scripts/bench/weight_sync.py                        # 0.5B shape, bf16, on a CPU
     python scripts/bench/weight_sync.py --shape 7b             # on a GPU: the same, CUDA IPC
 
-A trainer process (this one) holds a random model of a Qwen2.5's shape; a vLLM engine in another
+A trainer process (this one) has a random model of a Qwen2.5's shape; a vLLM engine in another
 process samples from the same checkpoint. A sync is what a training step does:
 
 verl      all weights, unmerged, through verl's own sender, receiver and loader: the peer. A merge
@@ -12,10 +12,10 @@ merged    ours: the adapted weights merged one at a time, streamed, and counted 
 vector    ours: v alone; the worker re-merges its weights in place
 factors   ours: LoRA factors through vLLM's LoRA path (an engine of its own, with LoRA enabled)
 
-Ours include the workers' receipts and the proof that they hold the policy; verl's has none. Rounds
+Ours include the workers' receipts and the check of their weights; verl's has none. Rounds
 visit the ways in shuffled order; a ratio is taken within a round, then summarised (median, range).
 `transfer` is what is left of a sync after merge, load and pack. `peak` is the trainer's peak
-resident memory above what it held before the sync, without its shared-memory bucket. Run it on an
+resident memory above that before the sync, without its shared-memory bucket. Run it on an
 idle machine. One JSON object per way on stdout, then a Markdown table; progress on stderr.
 """
 
@@ -86,7 +86,7 @@ def write_checkpoint(folder: Path, shape: str) -> None:
 
 
 def serve(connection: Connection, model: str, *, with_lora: bool) -> None:
-    """Runs a vLLM engine and calls its workers for whoever is at the other end of the pipe."""
+    """Runs a vLLM engine and calls its workers as the other end of the pipe asks."""
     from vllm import LLM
 
     extension = "weight_sync_worker.TimedWorker"  # beside this file
@@ -244,13 +244,13 @@ class Trainer:
         sampler.begin("load_policy", version, None, adapted_only=True, use_shm=self.use_shm)
         sent, num_tensors = self.send(timed())
         sampler.end()
-        self.prove(sampler, "nearest", num_tensors)
+        self.verify(sampler, "nearest", num_tensors)
         return sent, merging_s
 
     def vector(self, sampler: Sampler, version: int) -> tuple[int, float]:
         v = self.adapter.acting_v.cpu()
         sampler.call("load_vector", v.numpy().tobytes(), len(v), version)
-        self.prove(sampler, "nearest")
+        self.verify(sampler, "nearest")
         return v.nbytes, 0.0
 
     def factors(self, sampler: Sampler, version: int) -> tuple[int, float]:
@@ -266,10 +266,10 @@ class Trainer:
         )
         sent, num_tensors = self.send(lora_tensors(self.adapter, torch.bfloat16))
         sampler.end()
-        self.prove(sampler, "factors", num_tensors)
+        self.verify(sampler, "factors", num_tensors)
         return sent, 0.0
 
-    def prove(self, sampler: Sampler, rounded: str, num_tensors: int | None = None) -> None:
+    def verify(self, sampler: Sampler, rounded: str, num_tensors: int | None = None) -> None:
         receipt = sampler.call("policy_receipt")
         assert num_tensors is None or receipt["num_tensors"] == num_tensors, "other tensors arrived"
         self.proofs[rounded].check([receipt], self.adapter.acting_v.cpu())

@@ -7,9 +7,11 @@ from safetensors.torch import load_file, save_file
 from tests.unit.serving.made import make_adapters
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig
+from tinylora_rl.artifact import stored
 from tinylora_rl.serving.admission import AdapterLoader, Limits, limits_of
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.vllm_plugin import lora_limits
+from tinylora_rl.vllm_plugin.shared_factors import SharedFactors
 
 LIMITS = Limits(max_rank=8, target_modules=frozenset(TinyLoraConfig().target_modules))
 
@@ -34,6 +36,20 @@ def test_a_second_look_takes_the_copy(tmp_path, adapters):
     assert loader.load(adapters["one"]) == loader.load(adapters["one"])
     assert loader.load(adapters["two"]) != loader.load(adapters["one"])
     assert len(list((tmp_path / "store").iterdir())) == 2
+
+
+def test_an_adapter_is_read_and_verified_once(tmp_path, adapters, monkeypatch):
+    """And once more by the worker, from the copy."""
+    reads = []
+    read_numbers = stored.read_numbers
+    monkeypatch.setattr(
+        stored, "read_numbers", lambda folder: reads.append(folder) or read_numbers(folder)
+    )
+    loader = loader_of(tmp_path)
+    adapter = loader.load(adapters["one"])
+    assert reads == [adapters["one"]]
+    SharedFactors(base_model_dir()).read(adapter.directory)
+    assert reads == [adapters["one"], adapter.directory]
 
 
 def flip_a_bit_of_v(directory):
@@ -98,15 +114,15 @@ def test_limits_are_refused_before_the_base_is_decomposed(tmp_path, adapters):
 
 
 def test_limits_hold_what_is_given_and_no_more(adapters, monkeypatch):
-    stored = {name: artifact.open(directory) for name, directory in adapters.items()}
-    assert limits_of([stored["narrow"]], TinyLoraConfig()) == Limits(
+    opened = {name: artifact.open(directory) for name, directory in adapters.items()}
+    assert limits_of([opened["narrow"]], TinyLoraConfig()) == Limits(
         max_rank=8, target_modules=frozenset({"q_proj"})
     )
-    assert limits_of(stored.values(), TinyLoraConfig()).max_rank == 8
+    assert limits_of(opened.values(), TinyLoraConfig()).max_rank == 8
     assert limits_of([], TinyLoraConfig()) == LIMITS
     monkeypatch.setattr(lora_limits, "LORA_RANKS", (1,))
     with pytest.raises(ValueError, match=r"wide: r=4: vLLM serves LoRA up to rank 1"):
-        limits_of([stored["wide"]], TinyLoraConfig())
+        limits_of([opened["wide"]], TinyLoraConfig())
 
 
 def test_a_strangers_digest_proves_nothing_about_the_base(tmp_path, adapters):

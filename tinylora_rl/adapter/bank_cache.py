@@ -1,14 +1,14 @@
-"""Singular triplets of a base model on disk: decomposed once, by one process, then loaded.
+"""Keeps the singular triplets of a base model on disk: one process decomposes, the others load.
 
 Everything that depends on the configuration beyond rank and target modules (P, u, seed, ties, how S
 is split) is drawn after loading, so all adapters of one rank on one base share an entry:
 
     <cache_dir>/<key>/factors.safetensors   U, S, Vt and norm of every module
-    <cache_dir>/<key>/manifest.json         what it is, and the sha256 of the other; written last
-    <cache_dir>/<key>.lock                  held by the process that builds
+    <cache_dir>/<key>/manifest.json         its content and the sha256 of the other; written last
+    <cache_dir>/<key>.lock                  locked by the process that builds
     <cache_dir>/digests/                    digests of checkpoint files; see `weight_digests`
 
-An entry that is incomplete, damaged or not what its key says is never used: it is rebuilt.
+An entry that is incomplete, damaged or does not match its key is never used: it is rebuilt.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 def default_cache_dir() -> Path:
-    """$XDG_CACHE_HOME/tinylora_rl/banks, by default ~/.cache/tinylora_rl/banks."""
+    """Returns $XDG_CACHE_HOME/tinylora_rl/banks, by default ~/.cache/tinylora_rl/banks."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     # the standard says: relative paths there are to be ignored
     root = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
@@ -62,7 +62,7 @@ def load_or_build(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Bank:
-    """`build_bank`, whose costly part is done once per base model, rank and target modules.
+    """Does `build_bank`, the costly part once per base model, rank and target modules.
 
     Processes that ask for the same entry at the same time wait for the one that builds it; if that
     one dies, the next takes over.
@@ -96,7 +96,7 @@ def load_or_build(
 def _content(
     weights: Weights, targets: Sequence[Target], config: TinyLoraConfig, cache_dir: Path
 ) -> dict[str, object]:
-    """What an entry depends on; the key is its digest."""
+    """Lists everything that an entry depends on; the key is its digest."""
     return {
         "format": FORMAT,
         "base_digest": base_digest(weights, targets, memo_dir=cache_dir / DIGESTS),
@@ -130,7 +130,7 @@ def _write(entry: Path, content: Mapping[str, object], svds: Mapping[str, Trunca
 def _read(
     entry: Path, content: Mapping[str, object], targets: Sequence[Target], *, warn: bool = False
 ) -> dict[str, TruncatedSvd] | None:
-    """The entry's triplets on the CPU, in the order of `targets`; None where it cannot be used."""
+    """Reads the entry's triplets, on the CPU and in the order of `targets`; None: not usable."""
     try:
         if not (entry / MANIFEST).exists():
             return None
@@ -160,9 +160,9 @@ def _read(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Inside, no other process is. The kernel frees the lock when its holder ends, however.
+    """Admits one process at a time. The kernel frees the lock when its process ends, however.
 
-    Where the cache cannot be written there is nothing to guard: a warning says so.
+    A cache that cannot be written needs no lock: it only logs a warning.
     """
     with contextlib.ExitStack() as stack:
         try:

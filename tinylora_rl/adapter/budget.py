@@ -1,4 +1,4 @@
-"""Which adapters a budget of trained numbers, or of bytes, pays for on a given base model.
+"""Lists the adapters that fit a budget of trained numbers, or of bytes, on a given base model.
 
 Legend: N adapted modules, G groups (of modules that share one v), u numbers per group, r rank.
 Source: arXiv 2602.04118: use up u, down to u = 1, before tying more modules; tiled before
@@ -19,7 +19,7 @@ BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class AdapterPlan:
     """One adapter within the budget.
 
     Attributes:
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def warning(self) -> str | None:
-        """Why some of the numbers buy nothing but a larger step; None where all count."""
+        """Names the numbers that add nothing but a larger step; None where all count."""
         spare = self.num_parameters - self.degrees_of_freedom
         if spare == 0:
             return None
@@ -58,9 +58,10 @@ def plan_budget(
     projection: Literal["normal", "uniform", "rademacher", "basis"] = "normal",
     v_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     target_modules: Sequence[str] = TARGET_MODULES,
-) -> list[Plan]:
-    """The adapters that fit, those with more groups first: for each tie mode and each number of
-    groups that some n_tie gives, the one with the largest u.
+) -> list[AdapterPlan]:
+    """Returns the adapters that fit, those with more groups first.
+
+    For each tie mode and each number of groups that some n_tie gives: the one with the largest u.
 
     Args:
         shape: a transformers configuration as a dictionary (its `num_hidden_layers` counts, every
@@ -103,7 +104,7 @@ def plan_budget(
 
 
 def degrees_of_freedom(targets: Sequence[Target], config: TinyLoraConfig) -> int:
-    """The rank of the linear map from v to all the updates of all modules."""
+    """Computes the rank of the linear map from v to all the updates of all modules."""
     entries = config.r * config.r
     sizes = Counter(assign_groups(targets, config).values())
     if config.projection == "basis":
@@ -111,9 +112,9 @@ def degrees_of_freedom(targets: Sequence[Target], config: TinyLoraConfig) -> int
     return sum(min(config.u, size * entries) for size in sizes.values())
 
 
-def _plan(config: TinyLoraConfig, targets: Sequence[Target]) -> Plan:
+def _plan(config: TinyLoraConfig, targets: Sequence[Target]) -> AdapterPlan:
     count = config.num_parameters(num_modules=len(targets))
-    return Plan(
+    return AdapterPlan(
         config=config,
         num_groups=count // config.u,
         num_parameters=count,
@@ -123,8 +124,9 @@ def _plan(config: TinyLoraConfig, targets: Sequence[Target]) -> Plan:
 
 
 def _levels(count: int) -> list[int]:
-    """The smallest n for each value of ceil(count / n): more tying for no fewer groups is left
-    out.
+    """Returns the smallest n for each value of ceil(count / n).
+
+    A larger one would tie more modules for no fewer groups.
     """
     smallest: dict[int, int] = {}
     for n_tie in range(1, count + 1):

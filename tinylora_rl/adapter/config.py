@@ -1,4 +1,4 @@
-"""What a TinyLoRA adapter is, before any model is loaded.
+"""Describes a TinyLoRA adapter before any model is loaded. Imports no torch.
 
 Legend: N adapted modules, G groups (of modules that share one v), u numbers per group, r rank.
 Source: arXiv 2602.04118, section on TinyLoRA; the count of trained numbers is u * G.
@@ -23,7 +23,7 @@ V_DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TinyLoraConfig:
-    """The adapter W' = W + U S (sum_i v_i P_i) Vt, stated completely.
+    """States the adapter W' = W + U S (sum_i v_i P_i) Vt completely.
 
     One family: TinyLoRA has a random P; LoRA-XS is `projection="basis"` with u = r*r, whose
     sum_i v_i P_i is the trained matrix R itself, row by row; LoRA-XS with tied R is that with
@@ -50,14 +50,14 @@ class TinyLoraConfig:
         seed: seeds every P together with its module's name (open).
         target_modules: last components of the names of the linears to adapt, in depth order.
         v_dtype: dtype in which v acts: every forward pass and merge sees v rounded to it.
-        v_master: whether the optimiser moves an fp32 copy of v, rounded to v_dtype wherever it
+        v_master: true lets the optimiser move an fp32 copy of v, rounded to v_dtype wherever it
             is used, with the gradient passed straight through. False makes v itself a tensor of
             v_dtype: its steps then vanish where they are below half a unit in its last place,
             which in bfloat16 stops Adam at about |v| = 256 to 400 times the learning rate.
-            Which of the two the paper's figure 4 compares is not said (open).
+            The paper does not say which of the two its figure 4 compares (open).
 
     Raises:
-        ValueError: a field is out of range; the message names the field, the value and the mend.
+        ValueError: a field is out of range; the message names the field, the value and the fix.
     """
 
     r: int = 2
@@ -127,7 +127,7 @@ class TinyLoraConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TinyLoraConfig:
-        """The configuration that `values` states; an unknown key is a ValueError that names it."""
+        """Builds the configuration from `values`; an unknown key is a ValueError that names it."""
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
@@ -137,7 +137,7 @@ class TinyLoraConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` and JSON take back."""
+        """Returns plain values that `from_dict` and JSON take back."""
         return {**dataclasses.asdict(self), "target_modules": list(self.target_modules)}
 
     @property
@@ -147,7 +147,7 @@ class TinyLoraConfig:
         return std / math.sqrt(self.u) if self.projection_scaling == "inverse_sqrt_u" else std
 
     def num_groups(self, *, num_modules: int) -> int:
-        """G for a model with `num_modules` adapted modules, len(target_modules) of them per block.
+        """Counts G on a model with `num_modules` adapted modules, len(target_modules) a block.
 
         Raises:
             ValueError: tie_mode is structured and the modules do not fill whole blocks.
@@ -168,7 +168,7 @@ class TinyLoraConfig:
         return num_types * (1 if self.n_tie == "all" else math.ceil(num_blocks / int(self.n_tie)))
 
     def num_parameters(self, *, num_modules: int) -> int:
-        """Trained numbers: u * G. Reproduces every count of the paper's tables 1 and 2."""
+        """Counts trained numbers, u * G, as in the paper's tables 1 and 2."""
         return self.u * self.num_groups(num_modules=num_modules)
 
 

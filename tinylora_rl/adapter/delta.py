@@ -1,8 +1,8 @@
-"""The equation, once: dW = U S R Vt with R = sum_i v_i P_i.
+"""Implements the equation, once: dW = U S R Vt with R = sum_i v_i P_i.
 
 Legend: O out, I in, R rank, U len(v).
 Source: arXiv 2602.04118, the definition of TinyLoRA. With `svd_split="sqrt"` the singular values
-are split as sqrt(S) R sqrt(S), PEFT's variant; it only changes what a `Factors` holds. So does
+are split as sqrt(S) R sqrt(S), PEFT's variant; it only changes the content of a `Factors`. So does
 LoRA-XS, dW = U S R Vt with R trained: its P is the canonical basis. One path serves the family.
 """
 
@@ -38,7 +38,7 @@ class Factors:
         )
 
     def shard(self, rows: slice, columns: slice) -> Factors:
-        """Of the part W[rows, columns] of the weight; copies, so that the whole can go.
+        """Returns the factors of W[rows, columns], copied so that the whole can be freed.
 
         `weight_norm` stays the whole weight's.
         """
@@ -50,29 +50,29 @@ class Factors:
 
 
 def acting_vector(v: torch.Tensor, v_dtype: torch.dtype) -> torch.Tensor:
-    """v as the equation sees it: rounded to `v_dtype`, in fp32, detached from what moves it."""
+    """Returns v as the equation sees it: rounded to `v_dtype`, in fp32, detached."""
     return v.detach().to(v_dtype).to(torch.float32)
 
 
 def mixing_matrix(v_U: torch.Tensor, P_URR: torch.Tensor) -> torch.Tensor:
-    """R = sum_i v_i P_i: (r, r) in fp32, differentiable in v."""
+    """Computes R = sum_i v_i P_i: (r, r) in fp32, differentiable in v."""
     num_values, rank, _ = P_URR.shape
     return (v_U @ P_URR.reshape(num_values, -1)).view(rank, rank)
 
 
 def lora_factors(factors: Factors, v_U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(A (r, I), B (O, r)), both fp32, with B @ A == dW."""
+    """Returns A (r, I) and B (O, r), both fp32, with B @ A == dW."""
     return factors.right_RI, factors.left_OR @ mixing_matrix(v_U, factors.P_URR)
 
 
 def delta_weight(factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
-    """dW (O, I) in fp32. Materialises the full matrix: for merging, never for training."""
+    """Computes dW (O, I) in fp32, the full matrix: for merging, never for training."""
     A_RI, B_OR = lora_factors(factors, v_U)
     return B_OR @ A_RI
 
 
 def delta_norm(factors: Factors, v_U: torch.Tensor) -> torch.Tensor:
-    """Frobenius norm of dW, from r x r matrices alone."""
+    """Computes the Frobenius norm of dW, from r x r matrices alone."""
     left_RR = factors.left_OR.T @ factors.left_OR
     right_RR = factors.right_RI @ factors.right_RI.T
     R_RR = mixing_matrix(v_U, factors.P_URR)

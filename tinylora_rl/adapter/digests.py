@@ -1,5 +1,4 @@
-"""The identity of base weights: sha256 per weight, in parallel, remembered for files on disk; and
-of a v.
+"""Hashes base weights, in parallel and with a memory for files on disk; and names a v.
 
 Legend: O out, I in.
 """
@@ -28,7 +27,7 @@ MAX_THREADS = 8  # hashlib releases the GIL; beyond this, memory is the limit
 def base_digest(
     source: nn.Module | Weights, targets: Sequence[Target], *, memo_dir: Path | None = None
 ) -> str:
-    """sha256 over one line per target weight, in depth order: name, shape, dtype, sha256 of bytes.
+    """Hashes one line per target weight, in depth order: name, shape, dtype, sha256 of bytes.
 
     The same for a checkpoint and for the model loaded from it in the checkpoint's dtype.
 
@@ -48,12 +47,12 @@ def base_digest(
 def weight_digests(
     weights: Weights, names: Iterable[str], *, memo_dir: Path | None = None
 ) -> dict[str, str]:
-    """{name: sha256 of the weight's bytes}, row-major, little-endian, hashed in parallel threads.
+    """Returns {name: sha256 of the weight's bytes}, row-major, hashed in parallel threads.
 
     Args:
         memo_dir: where digests of checkpoint files are remembered, under each file's resolved path,
             size, times of modification and of change, and inode, so that an unchanged file is read
-            once. What changes none of these (a dying disk) is not seen. None remembers
+            once. Damage that changes none of these (a dying disk) is not seen. None remembers
             them in the object alone; weights in memory are hashed every time.
     """
     names = list(names)

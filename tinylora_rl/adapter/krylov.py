@@ -1,4 +1,4 @@
-"""Leading singular triplets by a block Krylov method: Golub-Kahan-Lanczos with thick restarts.
+"""Finds leading singular triplets by a block Krylov method: Golub-Kahan-Lanczos, thick restarts.
 
 Legend: O out, I in, B block, M basis, K kept triplets.
 
@@ -33,7 +33,7 @@ class Ritz:
         U_OK, S_K, V_IK: the triplets; U and V in the working dtype, S float64 on the CPU.
         residual_K: |Wt u - s v| in exact arithmetic (|W v - s u| is 0); float64 on the CPU.
         num_steps: products with W and with its transpose so far.
-        is_converged: what the caller's test said last.
+        is_converged: the last answer of the caller's test.
     """
 
     U_OK: torch.Tensor
@@ -45,7 +45,7 @@ class Ritz:
 
 
 def max_basis(num_kept: int) -> int:
-    """Columns of the largest basis that keeps `num_kept` triplets at a restart."""
+    """Returns the number of columns of the largest basis that restarts with `num_kept` triplets."""
     return num_kept + STEPS_PER_RESTART * BLOCK
 
 
@@ -55,7 +55,7 @@ def leading_triplets(
     num_kept: int,
     is_converged: Callable[[torch.Tensor, torch.Tensor], bool],
 ) -> Ritz:
-    """The leading triplets, as good as `is_converged(S_K, residual_K)` demands.
+    """Finds the leading triplets, as good as `is_converged(S_K, residual_K)` demands.
 
     K is `num_kept`, or up to a block less where that converged before the basis had grown to it.
 
@@ -110,7 +110,7 @@ def leading_triplets(
 def _orthogonalised(
     Z_NB: torch.Tensor, basis_NM: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Q (N, B) orthonormal and orthogonal to the basis, and the parts of Z: Z = basis C + Q R.
+    """Splits Z = basis C + Q R, with Q (N, B) orthonormal and orthogonal to the basis.
 
     C (M, B) and R (B, B) are float64 on the CPU. Where Z adds fewer than B directions to the basis
     (a rank-deficient W), Q is filled up with random ones.

@@ -1,4 +1,4 @@
-"""The adapted linear: y = x W^T + b + ((x right^T) R^T) left^T, as one differentiable operation.
+"""Adapts a linear: y = x W^T + b + ((x right^T) R^T) left^T, as one differentiable operation.
 
 Legend: O out, I in, R rank, U len(v), T tokens (all leading dimensions).
 
@@ -9,8 +9,8 @@ share, stays outside all of them.
 The update costs two thin products forward and two backward. What costs more than their arithmetic
 is memory traffic, so the base's products are accumulated in place onto theirs: no second (T, O) or
 (T, I) tensor exists, and no (O, I) one ever. R(v) is worked out at each call (one small product),
-not once per model pass: whatever recomputes, shards, compiles or calls a block by itself cannot
-meet a stale one.
+not once per model pass: code that recomputes, shards, compiles or calls a block by itself never
+sees a stale one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SITE = "_tinylora_site"
 
 
 class State(Protocol):
-    """What a linear looks up at every call: an adapter moves, trains and is switched off."""
+    """The part of an adapter that a linear looks up at every call, since all of it may change."""
 
     v: nn.Parameter
     bank: Bank
@@ -38,7 +38,7 @@ class State(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where one linear meets the adapter: the module's name, its group and the dtype v acts in."""
+    """A linear's link to its adapter: the module's name, its group and the dtype v acts in."""
 
     adapter: State
     name: str
@@ -47,8 +47,7 @@ class Site:
 
 
 class TinyLoraLinear(nn.Linear):
-    """An nn.Linear whose output is x W^T + b + x dW(v)^T, or the base's while the adapter is
-    disabled.
+    """An nn.Linear that adds x dW(v)^T to its output, except while the adapter is disabled.
 
     Raises:
         ValueError: W or b asks for a gradient, which this layer does not give.
@@ -88,8 +87,10 @@ class TinyLoraLinear(nn.Linear):
 
 
 class _AdaptedLinear(torch.autograd.Function):
-    """Differentiable in x and v_U. Wide tensors are in x's dtype; R and all that v's gradient sums
-    over in fp32. Of the activations only x right^T (R, T) is kept for backward.
+    """Differentiates the adapted linear in x and v_U.
+
+    Wide tensors are in x's dtype; R and all that v's gradient sums over are in fp32. Of the
+    activations only x right^T (R, T) is kept for backward.
     """
 
     @staticmethod
@@ -140,14 +141,14 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 def wrap(linear_: nn.Linear, site: Site) -> None:
-    """`linear_` is a TinyLoraLinear from here on; its parameters are the same objects."""
+    """Turns `linear_` into a TinyLoraLinear; its parameters stay the same objects."""
     assert type(linear_) is nn.Linear, type(linear_)
     linear_.__class__ = TinyLoraLinear
     linear_.__dict__[_SITE] = site  # past nn.Module.__setattr__, which would register what it finds
 
 
 def unwrap(linear_: nn.Linear) -> None:
-    """`linear_` is a plain nn.Linear again."""
+    """Turns `linear_` back into a plain nn.Linear."""
     assert type(linear_) is TinyLoraLinear, type(linear_)
     linear_.__class__ = nn.Linear  # type: ignore[assignment]
     del linear_.__dict__[_SITE]

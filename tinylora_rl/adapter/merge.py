@@ -1,4 +1,4 @@
-"""Merged weights W' = W + dW(v), from the pristine base into a fresh buffer, one tensor at a time.
+"""Merges W' = W + dW(v) from the pristine base into a fresh buffer, one tensor at a time.
 
 Merging in place and subtracting later drifts (2 % of the update after one bf16 cycle), so no base
 weight is ever written to.
@@ -16,14 +16,14 @@ from tinylora_rl.adapter.delta import Factors, lora_factors
 Rounding = Literal["nearest", "stochastic"]
 ROUNDINGS = ("nearest", "stochastic")
 BLOCK_ELEMENTS = {"cpu": 1 << 17}  # 512 KiB of fp32, half a core's L2; elsewhere 1 GiB at most
-COUNTED_ROWS = 64  # what rounding left is a mean over a sample, not an inventory
+COUNTED_ROWS = 64  # a mean over a sample of rows is enough
 
 
 @dataclasses.dataclass
 class Survival:
-    """How much of the update is left after rounding to the sampler's dtype.
+    """The share of the update that is left after rounding to the sampler's dtype.
 
-    The share is <W' - round(W), dW> / <dW, dW> over the tensors merged so far: 1 when nothing is
+    It is <W' - round(W), dW> / <dW, dW> over the tensors merged so far: 1 when nothing is
     lost, 0 when every entry rounded back to the base (bf16's dead zone), NaN while dW is zero. Of a
     larger tensor, `COUNTED_ROWS` rows spread over it are counted.
     """
@@ -32,7 +32,7 @@ class Survival:
     total: torch.Tensor | float = 0.0
 
     def add(self, merged_OI: torch.Tensor, base_OI: torch.Tensor, delta_OI: torch.Tensor) -> None:
-        """The entries of one tensor, or of a block of one, are counted. `delta_OI` is fp32."""
+        """Counts the entries of one tensor, or of a block of one. `delta_OI` is fp32."""
         # against the base as the sampler would hold it, so that only the update's rounding counts
         moved_OI = merged_OI.to(torch.float32)
         moved_OI = moved_OI.sub(base_OI.to(merged_OI.dtype).to(torch.float32))
@@ -47,7 +47,7 @@ class Survival:
         A_RI: torch.Tensor,
         B_OR: torch.Tensor,
     ) -> None:
-        """A sample of the rows of one merged weight is counted."""
+        """Counts a sample of the rows of one merged weight."""
         step = max(1, len(base_OI) // COUNTED_ROWS)
         self.add(merged_OI[::step], base_OI[::step], B_OR[::step] @ A_RI)
 
@@ -68,11 +68,11 @@ def merge_weight(
     survival: Survival | None = None,
     out_: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """W + dW (O, I), summed in fp32 and rounded once to `dtype` (None: the weight's own).
+    """Computes W + dW (O, I), summed in fp32 and rounded once to `dtype` (None: the weight's own).
 
     Args:
         generator: draws the noise of stochastic rounding; required there, on the weight's device.
-        survival: is told what rounding left of the update.
+        survival: counts the part of the update that rounding left.
         out_: (O, I) of `dtype` on the weight's device; receives the result and is returned. Must
             not overlap the weight: the pristine one is what every merge starts from.
 
@@ -100,7 +100,7 @@ def merge_weight(
 def _merge_in_one_product(
     merged_OI: torch.Tensor, weight_OI: torch.Tensor, A_RI: torch.Tensor, B_OR: torch.Tensor
 ) -> None:
-    """One bf16 matrix product on top of the weight, at the speed of memory.
+    """Adds one bf16 matrix product to the weight, at the speed of memory.
 
     A factor in bf16 would be 0.2 % off. Each is the sum of two bf16 ones, and of the four products
     the smallest is left out, 2^-16 of the update; the sum is fp32 and rounded once, by the product.
@@ -124,7 +124,7 @@ def _merge_in_blocks(
     rounding: Rounding,
     generator: torch.Generator | None,
 ) -> None:
-    """A block of rows at a time, which a cache holds: no fp32 tensor is as large as the weight."""
+    """Merges blocks of rows that fit a cache: no fp32 tensor is as large as the weight."""
     num_out, num_in = weight_OI.shape
     num_rows = max(1, BLOCK_ELEMENTS.get(weight_OI.device.type, 1 << 28) // num_in)
     delta_BI = torch.empty(
@@ -146,7 +146,7 @@ def round_to(
     rounding: Rounding,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """fp32 `exact` in `dtype`: to nearest even, or up and down at the odds that are unbiased."""
+    """Rounds fp32 `exact` to `dtype`: to nearest even, or up and down at unbiased odds."""
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding={rounding!r}: choose from {', '.join(ROUNDINGS)}")
     if rounding == "nearest" or dtype == torch.float32:

@@ -1,4 +1,4 @@
-"""The fixed P of each module: random, a function of (seed, module name) alone, or the basis.
+"""Draws the fixed P of each module, a function of (seed, module name) alone, or the basis.
 
 P never depends on the order of modules, the device, Python's hash seed or a global generator, so
 that v can be stored without it.
@@ -16,7 +16,7 @@ from tinylora_rl.adapter.config import TinyLoraConfig
 
 
 def seeded_generator(*key: object) -> torch.Generator:
-    """A CPU generator whose stream is a function of `key` alone."""
+    """Returns a CPU generator whose stream is a function of `key` alone."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     generator = torch.Generator("cpu")
     generator.manual_seed(
@@ -26,7 +26,7 @@ def seeded_generator(*key: object) -> torch.Generator:
 
 
 def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
-    """P of the module called `name`: (u, r, r), fp32 on the CPU.
+    """Draws P of the module called `name`: (u, r, r), fp32 on the CPU.
 
     Random entries have mean 0 and deviation `config.std`. The basis has P_i = 1 at row i // r,
     column i % r, so that R is v read row by row.
@@ -39,7 +39,7 @@ def draw_projection(config: TinyLoraConfig, name: str) -> torch.Tensor:
         "device": "cpu",
     }
     if config.projection == "normal":
-        # fp32 randn takes other instructions where there are some, and gives other bits; fp64 not
+        # fp32 randn gives other bits on CPUs with wider vector instructions; fp64 does not
         unit_P = torch.randn(shape, dtype=torch.float64, **draw).to(torch.float32)
     elif config.projection == "uniform":
         unit_P = (torch.rand(shape, dtype=torch.float32, **draw) * 2 - 1) * math.sqrt(3)

@@ -1,4 +1,4 @@
-"""Top-r singular triplets of a weight: to a stated angle, with signs fixed by a rule.
+"""Computes the top-r singular triplets of a weight to a stated angle, signs fixed by a rule.
 
 Legend: O out, I in, R rank, K kept triplets (the r wanted and some beyond).
 
@@ -49,7 +49,7 @@ class TruncatedSvd:
             or where fp32 was enough, the bound that includes its rounding.
         angle: estimate of the largest angle between a vector here and the true one, radians.
         num_steps: products with W and with its transpose, 0 where LAPACK did it.
-        is_refined: whether it took the Krylov method in fp64.
+        is_refined: true where it took the Krylov method in fp64.
     """
 
     U_OR: torch.Tensor
@@ -70,7 +70,7 @@ class TruncatedSvd:
         )
 
     def measures(self) -> dict[str, float | int | bool]:
-        """The fields that are plain numbers."""
+        """Returns the fields that are plain numbers."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -79,13 +79,13 @@ class TruncatedSvd:
 
 
 def truncated_svd(W_OI: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """U (O, r), S (r,), Vt (r, I) of the r largest singular values; see `decompose`."""
+    """Returns U (O, r), S (r,), Vt (r, I) of the r largest singular values; see `decompose`."""
     svd = decompose(W_OI, r)
     return svd.U_OR, svd.S_R, svd.Vt_RI
 
 
 def decompose(W_OI: torch.Tensor, r: int) -> TruncatedSvd:
-    """The r largest singular triplets, each vector within `ANGLE_TOLERANCE` of the true one.
+    """Computes the r largest singular triplets, vectors within `ANGLE_TOLERANCE` of the true ones.
 
     Equal singular values among the r leave their vectors undefined up to a rotation; a rule fixes
     it, so that the result depends on the subspace alone.
@@ -140,7 +140,7 @@ def _norm(W_OI: torch.Tensor) -> float:
 
 
 def _well_scaled(W_OI: torch.Tensor) -> tuple[torch.Tensor, float, float]:
-    """(W / scale, scale, norm of W): squares then neither overflow nor vanish in fp32.
+    """Returns (W / scale, scale, norm of W): squares then neither overflow nor vanish in fp32.
 
     scale is a power of two.
     """
@@ -190,7 +190,7 @@ def _iterate(W_OI: torch.Tensor, r: int) -> tuple[Ritz, bool]:
         return at_floor or is_good(S_K, residual_K, margin=0.5)
 
     def is_good_or_hopeless(S_K: torch.Tensor, residual_K: torch.Tensor) -> bool:
-        # equal values at the cut, or a rank that is not there: what the caller refuses
+        # equal values at the cut, or a rank that is not there: the caller refuses both
         at_floor = bool((residual_K[: r + 1] <= 1e-12 * S_K[0]).all())
         is_refused = (at_floor and _is_tied(S_K, r)) or is_short_of_rank(S_K, residual_K)
         return is_refused or is_good(S_K, residual_K, margin=0.5)
@@ -226,7 +226,7 @@ def _iterate(W_OI: torch.Tensor, r: int) -> tuple[Ritz, bool]:
 
 
 def _trimmed(ritz: Ritz, r: int) -> Ritz:
-    """The fewest leading triplets whose angles are as good as with all of them, or good enough."""
+    """Keeps the fewest leading triplets whose angles are as good as with all, or good enough."""
     wanted = max(0.5 * ANGLE_TOLERANCE, float(_angles(ritz.S_K, ritz.residual_K, r).max()))
     for kept in range(r + 2, len(ritz.S_K), 2):
         # the last one counts as the bound on all that are left out
@@ -244,7 +244,7 @@ def _trimmed(ritz: Ritz, r: int) -> Ritz:
 
 
 def _rayleigh_ritz(W_OI: torch.Tensor, ritz: Ritz) -> Ritz:
-    """The best triplets within the span of V, and their true residuals, in fp64, in one pass."""
+    """Finds the best triplets in the span of V and their true residuals, in fp64, in one pass."""
     V_IK, _ = torch.linalg.qr(ritz.V_IK.double())
     Z_OK = V_IK.new_empty((W_OI.shape[0], V_IK.shape[1]))  # W V
     Y_IK = torch.zeros_like(V_IK)  # Wt W V
@@ -266,13 +266,13 @@ def _rayleigh_ritz(W_OI: torch.Tensor, ritz: Ritz) -> Ritz:
 
 
 def _distances(S_K: torch.Tensor, residual_K: torch.Tensor, r: int) -> torch.Tensor:
-    """(r,): from each of the r values to the values not carried along."""
+    """Returns (r,) distances from each of the r values to the values not carried along."""
     beyond = S_K[-1] + residual_K[-1] if len(S_K) > r else torch.zeros((), dtype=torch.float64)
     return (S_K[:r] - beyond).clamp_min(1e-300)
 
 
 def _angles(S_K: torch.Tensor, residual_K: torch.Tensor, r: int) -> torch.Tensor:
-    """(r,) angles between each Ritz vector and the true one, radians; the best of several bounds.
+    """Bounds the angles (r,) between Ritz vectors and the true ones, radians: the best of several.
 
     Split the Ritz triplets into the first m (r <= m < K) and the rest, whose values lie below
     mu = s_{m+1} + residual_{m+1}. To leading order, the part of the true vector k outside the first
@@ -304,7 +304,7 @@ def _is_tied(S_K: torch.Tensor, r: int) -> bool:
 def _canonical(
     U_OR: torch.Tensor, S_R: torch.Tensor, V_IR: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(U (O, r), Vt (r, I)), row-major: the same whatever basis and signs the method came to."""
+    """Returns row-major U (O, r) and Vt (r, I), the same whatever basis and signs came in."""
     U_OR, V_IR = U_OR.clone(), V_IR.clone()
     first = 0
     for last in range(1, len(S_R) + 1):
@@ -325,5 +325,5 @@ def _canonical(
     pivot_R = U_OR.abs().argmax(dim=0)
     sign_R = torch.sign(U_OR.gather(0, pivot_R[None, :])[0])
     sign_R = torch.where(sign_R == 0, torch.ones_like(sign_R), sign_R)
-    # LAPACK's U is column-major; whoever sends raw bytes (a broadcast) needs row-major.
+    # LAPACK's U is column-major; a broadcast sends raw bytes and needs row-major
     return (U_OR * sign_R).contiguous(), (V_IR * sign_R).T.contiguous()

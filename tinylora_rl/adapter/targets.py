@@ -29,7 +29,7 @@ class Target:
 
     @property
     def weight_name(self) -> str:
-        """The name under which checkpoints, FSDP and vLLM know the weight."""
+        """The weight's name in checkpoints, FSDP and vLLM."""
         return f"{self.name}.weight"
 
 

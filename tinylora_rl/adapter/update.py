@@ -1,4 +1,4 @@
-"""One adapter's update dW(v) of a set of base weights, with or without a model around them."""
+"""Applies one adapter's update dW(v) to base weights, with or without a model around them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tinylora_rl.adapter.weights import Weights, as_weights
 
 
 class Update:
-    """v and all it takes to work out dW(v) of every target.
+    """v and everything needed to compute dW(v) of every target.
 
     Attributes:
-        config: what the adapter is.
+        config: the description of the adapter.
         targets: the adapted modules in depth order.
         groups: {module name: index of its row in v}.
         v: (G, u), zero at first. float32, unless config.v_master is off: then v_dtype.
-        v_dtype: what v is rounded to wherever it acts.
+        v_dtype: dtype that v is rounded to wherever it acts.
         bank: {module name: frozen factors}.
         base: the weights that the bank was built from; `identity` reads them.
     """
@@ -53,14 +53,12 @@ class Update:
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """What v means anything relative to. Reads whole weights: first use it before sharding
-        them.
-        """
+        """Digests of base weights and P. Reads whole weights: first use it before sharding them."""
         return identify(self.base, self.targets, self.bank)
 
     @functools.cached_property
     def base_dtype(self) -> str:
-        """Of the weights that `identity` speaks of: bfloat16, float16 or float32.
+        """Dtype of the weights in `identity`: bfloat16, float16 or float32.
 
         Raises:
             ValueError: the adapted weights are not all of one of these.
@@ -76,11 +74,11 @@ class Update:
 
     @property
     def acting_v(self) -> torch.Tensor:
-        """v as passes and merges see it: (G, u), rounded to v_dtype, fp32, detached."""
+        """v as forward passes and merges see it: (G, u), rounded to v_dtype, fp32, detached."""
         return acting_vector(self.v, self.v_dtype)
 
     def lora_factors(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """{module name: (A (r, I), B (O, r))}, fp32, detached, with B @ A == dW."""
+        """Returns {module name: (A (r, I), B (O, r))}, fp32, detached, with B @ A == dW."""
         v_GU = self.acting_v
         return {
             name: lora_factors(factors, v_GU[self.groups[name]])
@@ -96,7 +94,7 @@ class Update:
         seed: int | str = 0,
         survival: Survival | None = None,
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """`weights` with every target merged and all others as they came, lazily, one at a time.
+        """Yields `weights` with every target merged and all others as they came, one at a time.
 
         Args:
             seed: seeds stochastic rounding, together with each weight's name.
@@ -135,11 +133,11 @@ class Update:
             )
 
     def relative_delta_norm(self, v_GU: torch.Tensor | None = None) -> float:
-        """|dW| / |W| in Frobenius norm over all adapted modules.
+        """Computes |dW| / |W| in Frobenius norm over all adapted modules.
 
         Args:
-            v_GU: of which v; None is the adapter's own. dW is linear in v, so that a step of v
-                gives the step of the weights.
+            v_GU: another v than the adapter's own. dW is linear in v, so that a step of v gives
+                the step of the weights.
         """
         with torch.no_grad():
             acting_GU = self.acting_v if v_GU is None else v_GU

@@ -1,4 +1,4 @@
-"""Base weights by name, one at a time: from safetensors files without a model, or from a model.
+"""Reads base weights by name, one at a time, from safetensors files or from a model.
 
 Legend: O out, I in.
 """
@@ -29,14 +29,14 @@ class Weights(Protocol):
     """Named base weights, whole (not sharded over ranks)."""
 
     def names(self) -> list[str]:
-        """Of all weights, "model.layers.0.self_attn.q_proj.weight" and so on."""
+        """Lists all weights, "model.layers.0.self_attn.q_proj.weight" and so on."""
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def dtype(self, name: str) -> torch.dtype: ...
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The weight, detached; only read it."""
+        """Returns the weight, detached; only read it."""
 
 
 class ModelWeights:
@@ -67,13 +67,13 @@ class CheckpointWeights:
 
     Attributes:
         directory: the folder, with config.json and model.safetensors or shards and their index.
-        files: {weight name: the file that holds it}.
+        files: {weight name: its file}.
         digests: {weight name: sha256 of its bytes}, of those that were hashed; see
             `weight_digests`.
 
     Raises:
         ValueError: the folder is no safetensors checkpoint, is quantised, lacks a shard, or a file
-            is damaged; the message names the file and the mend.
+            is damaged; the message names the file and the fix.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -89,7 +89,7 @@ class CheckpointWeights:
         return list(self.files)
 
     def file_of(self, name: str) -> Path:
-        """The file that holds the weight; ValueError where there is no such weight."""
+        """Returns the weight's file; ValueError where there is no such weight."""
         if name not in self.files:
             raise ValueError(f"{self.directory}: no weight {name}; is it another architecture?")
         return self.files[name]
@@ -112,7 +112,7 @@ class CheckpointWeights:
             return file.get_tensor(name)
 
     def rows(self, name: str, indices: Iterable[int]) -> torch.Tensor:
-        """Those rows of the weight, (len(indices), I); nothing else of it is read."""
+        """Reads those rows of the weight, (len(indices), I), and nothing else of it."""
         self.dtype(name)
         with _opened(self.files[name]) as file:
             entry = file.get_slice(name)
@@ -160,7 +160,7 @@ class CheckpointWeights:
 
 
 class CastWeights:
-    """`weights` in another dtype, exactly: what a model in fp32 was before, as a bf16 checkpoint.
+    """`weights` in another dtype, exactly: an fp32 model as the bf16 checkpoint it came from.
 
     Raises:
         ValueError: on reading a weight that `dtype` cannot hold exactly.
@@ -192,14 +192,14 @@ class CastWeights:
 
 
 def in_dtype(weights: Weights, dtype: torch.dtype, names: Iterable[str]) -> Weights:
-    """`weights` themselves where those called `names` are in `dtype`, else cast to it, exactly."""
+    """Returns `weights`, cast to `dtype` (exactly) unless those called `names` are in it."""
     if all(weights.dtype(name) == dtype for name in names):
         return weights
     return CastWeights(weights, dtype)
 
 
 def as_weights(source: nn.Module | Weights) -> Weights:
-    """`source` as named weights."""
+    """Returns `source` as named weights."""
     return ModelWeights(source) if isinstance(source, nn.Module) else source
 
 

@@ -13,7 +13,7 @@ die() {
     exit 3
 }
 
-# Prints the path of a Python made by uv's own download; uv comes from PATH, or from PyPI by any python3.
+# Prints the path of a Python made by uv's own download; uv comes from PATH, or by pip of any python3.
 fetch_python() {
     tools=$(mktemp -d)
     trap 'rm -rf "$tools"' EXIT

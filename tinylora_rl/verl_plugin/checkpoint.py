@@ -89,6 +89,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
             self.register_checkpoint(str(local_path), max_ckpt_to_keep)
         dist.barrier()
 
+    # Upstream's engine calls it in `_load_checkpoint`, on all ranks, where a run is resumed.
+    # We check that the checkpoint fits this run before anything is changed.
     def load_checkpoint(
         self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
     ) -> None:

@@ -43,6 +43,7 @@ class MicroBatchNoise:
         self._sum: torch.Tensor | None = None
         v.register_post_accumulate_grad_hook(self._after_backward)
 
+    # autograd calls it after every micro-batch; v.grad is then the sum of all so far
     def _after_backward(self, v: torch.Tensor) -> None:
         assert v.grad is not None
         so_far = v.grad.detach().float().clone()

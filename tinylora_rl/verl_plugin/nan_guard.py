@@ -39,6 +39,7 @@ def check_gradient(gradient_GU: torch.Tensor, grad_norm: torch.Tensor, update: i
     Raises:
         NonFiniteError: naming the groups whose gradients are not.
     """
+    # a sum of squares may overflow where each number is finite: the norm decides, not its parts
     if torch.isfinite(grad_norm):
         return
     groups = (~torch.isfinite(gradient_GU)).any(dim=1).nonzero().flatten().tolist()

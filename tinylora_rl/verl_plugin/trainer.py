@@ -287,6 +287,7 @@ def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, flo
         key: (sum if key in summed else max)(result[key] for result in results if key in result)
         for key in dict.fromkeys(key for result in results for key in result)
     }
+    # a share may be too small as well as too large
     if shares := [r["sync/held_share"] for r in results if "sync/held_share" in r]:
         joined["sync/held_share"] = max(shares, key=lambda share: abs(share - 1))
     return joined

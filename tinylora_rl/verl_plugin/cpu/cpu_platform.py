@@ -32,6 +32,9 @@ def has_no_accelerator() -> bool:
 class CpuPlatform(PlatformBase):
     """Answers verl with gloo, shared memory, and Ray's "GPU" as the name of a logical slot."""
 
+    # Upstream asks its platform in every process, wherever it would otherwise name CUDA.
+    # We answer with torch's CPU; synchronisation, profiling and memory settings do nothing.
+
     @property
     def device_name(self) -> str:
         return "cpu"

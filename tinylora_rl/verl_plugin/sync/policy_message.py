@@ -16,6 +16,7 @@ from verl.workers.rollout.utils import ensure_async_iterator
 from tinylora_rl.adapter import TinyLoraConfig, Update
 from tinylora_rl.adapter.digests import vector_digest
 
+# no weight of a model has such a name: verl streams both kinds through one channel
 VECTOR = "tinylora.v"
 BANK = "tinylora.bank"
 BASE = "tinylora.base"  # empty, of the trainer's dtype for base weights

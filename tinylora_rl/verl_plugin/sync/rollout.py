@@ -81,6 +81,9 @@ class TinyLoraHttpServer(vLLMHttpServer):
 class TinyLoraReplica(vLLMReplica):
     """verl's replica around our server."""
 
+    # Upstream creates one for each copy of the model, and starts `server_class` as its Ray actor,
+    # under a name that begins with the prefix. We put in our server, under our own prefix.
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.server_class = ray.remote(TinyLoraHttpServer)

@@ -21,6 +21,7 @@ from pathlib import Path
 from tinylora_rl.errors import ConfigError, first_line
 
 _lock = threading.RLock()  # a module must be complete before another thread goes on without it
+_loading: list[str] = []  # innermost last
 
 
 def load(names: Sequence[str]) -> None:
@@ -36,10 +37,19 @@ def load(names: Sequence[str]) -> None:
         raise ConfigError(f"plugins={names}: is one name, not a list; write plugins=[{names}]")
     for name in names:
         with _lock:
-            if _is_path(name):
-                _import_file(name)
-            else:
-                _import_module(name)
+            _loading.extend(absolute([name]))
+            try:
+                if _is_path(name):
+                    _import_file(name)
+                else:
+                    _import_module(name)
+            finally:
+                _loading.pop()
+
+
+def current() -> str | None:
+    """Returns the plugin that is being imported, for a registry to note; None outside of `load`."""
+    return _loading[-1] if _loading else None
 
 
 def absolute(names: Sequence[str]) -> list[str]:

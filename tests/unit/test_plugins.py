@@ -136,6 +136,22 @@ def test_a_plugin_that_was_fixed_is_imported(tmp_path):
     assert plugin_of(path).right
 
 
+def test_a_registry_can_note_the_plugin_that_is_being_imported(tmp_path):
+    (tmp_path / "inner.py").write_text(
+        "from tinylora_rl import plugins\nname = plugins.current()\n"
+    )
+    (tmp_path / "outer.py").write_text(
+        "from tinylora_rl import plugins\n"
+        f"plugins.load([{str(tmp_path / 'inner.py')!r}])\n"
+        "name = plugins.current()\n"
+    )
+    assert plugins.current() is None
+    plugins.load([str(tmp_path / "outer.py")])
+    for name in ("inner.py", "outer.py"):
+        assert plugin_of(tmp_path / name).name == str(tmp_path / name)
+    assert plugins.current() is None
+
+
 def test_a_text_is_no_list():
     with pytest.raises(ConfigError, match=r"plugins=mine.py: .* write plugins=\[mine.py\]"):
         plugins.load("mine.py")

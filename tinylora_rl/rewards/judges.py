@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tinylora_rl.plugins import current
 from tinylora_rl.rewards.extract import EXTRACTORS, Extractor
 from tinylora_rl.rewards.normalise import MAX_ANSWER_CHARS, exact_match
 
@@ -70,6 +71,7 @@ class Judge:
         is_isolated: it may loop, crash or fill the memory, so it runs in a process that can be
             killed.
         prepare: called in that process before the first answer's deadline begins, for imports.
+        plugin: the file or module that registered it; None for our own.
     """
 
     extract: Extractor
@@ -77,6 +79,7 @@ class Judge:
     extractor: str | None
     is_isolated: bool
     prepare: Callable[[], object] | None = None
+    plugin: str | None = None
 
 
 def _exact(answer: str, gold: Gold) -> bool:
@@ -122,8 +125,8 @@ def register_judge(
     """Adds a user's own judge, for every place that takes the name of a judge.
 
     It runs in the processes of a `GradingPool`, with their deadline and memory limit, and without
-    the environment's keys and tokens. The module that calls this is imported in each of them: list
-    it in `plugins`, and keep it free of slow or large imports.
+    the environment's keys and tokens. Each of them imports the plugin that calls this: keep it
+    apart from a plugin that imports torch, which exceeds the memory limit.
 
     Args:
         name: of the judge, and of its metrics.
@@ -157,6 +160,7 @@ def register_judge(
         grade=grader or _exact,
         extractor=key,
         is_isolated=True,
+        plugin=current() or getattr(grader or extractor, "__module__", None),
     )
 
 

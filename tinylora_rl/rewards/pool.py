@@ -32,7 +32,6 @@ from tinylora_rl.rewards.process import (
     Cause,
     GradingError,
     GradingProcess,
-    ProcessSettings,
     WorkerLost,
 )
 
@@ -71,7 +70,7 @@ _START_ATTEMPTS = 3
 class _LaneSettings:
     deadline_s: float
     max_answers_per_process: int
-    process: ProcessSettings
+    memory_limit_bytes: int
 
 
 # pebble 5.2.3 gives 480 hostile answers the same verdicts (each loses 6), but it unpickles what a
@@ -84,7 +83,8 @@ class GradingPool:
         deadline_s: processor seconds that one answer may take, all its isolated judges together.
         memory_limit_bytes: address space of one child.
         max_answers_per_process: a child is replaced after so many.
-        plugins: files and modules with a user's own judges, for parent and children.
+        plugins: files and modules with a user's own judges. A child imports those of the judges
+            that it is asked for.
 
     Close it or drop it. The children end with it, and with the process even if that is killed.
     """
@@ -109,7 +109,7 @@ class GradingPool:
         self._settings = _LaneSettings(
             deadline_s=deadline_s,
             max_answers_per_process=max_answers_per_process,
-            process=ProcessSettings(memory_limit_bytes=memory_limit_bytes, plugins=tuple(plugins)),
+            memory_limit_bytes=memory_limit_bytes,
         )
         load(plugins)
         self._num_workers = num_workers
@@ -245,7 +245,10 @@ class _Lane:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
                 if self.process is None:
-                    self.process = GradingProcess(self._settings.process, sorted(self._judges))
+                    self.process = GradingProcess(
+                        memory_limit_bytes=self._settings.memory_limit_bytes,
+                        judges=sorted(self._judges),
+                    )
                     self.counts["starts"] += 1
                 self.process.wait_ready()
                 return self.process

@@ -1,6 +1,6 @@
 """A process that grades one answer after another: the parent's end of it, and the child's.
 
-    parent -> {"memory_limit_bytes", "parent_pid", "plugins", "judges"}    -> {"ready"}
+    parent -> {"parent_pid", "memory_limit_bytes", "judges", "plugins"}    -> {"ready"}
     parent -> {"response", "gold", "judges"}    -> {"verdict", "answer"} for each judge, in order
 
 Each message is a frame: its length, four bytes, then JSON in UTF-8 that lets lone surrogates pass.
@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal, cast, get_args
 
 from tinylora_rl import plugins
@@ -56,12 +56,6 @@ class WorkerLost(Exception):
         self.cause: Cause = cause
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessSettings:
-    memory_limit_bytes: int  # of address space
-    plugins: tuple[str, ...]
-
-
 def encode(message: dict[str, Any]) -> bytes:
     """Returns the frame of a message. Strings arrive code point for code point."""
     payload = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -91,10 +85,11 @@ class GradingProcess:
     torch nor verl. Start it from a thread that outlives it: Linux ends it with that thread.
 
     Args:
+        memory_limit_bytes: of its address space.
         judges: the ones it may be asked for; it imports what they need before any deadline starts.
     """
 
-    def __init__(self, settings: ProcessSettings, judges: Sequence[str]) -> None:
+    def __init__(self, *, memory_limit_bytes: int, judges: Sequence[str]) -> None:
         self.num_answered = 0
         self.judges = frozenset(judges)
         self._ready = False
@@ -116,7 +111,15 @@ class GradingProcess:
         self._until = time.monotonic() + START_DEADLINE_S
         self._until_cpu_s = math.inf
         try:
-            self._send({**asdict(settings), "parent_pid": os.getpid(), "judges": list(judges)})
+            self._send(
+                {
+                    "parent_pid": os.getpid(),
+                    "memory_limit_bytes": memory_limit_bytes,
+                    "judges": list(judges),
+                    # of these judges alone: another plugin may import torch
+                    "plugins": [p for name in judges if (p := judge_named(name).plugin)],
+                }
+            )
         except WorkerLost:
             self.end()
             raise

@@ -1,5 +1,6 @@
 """A user's own judge is one file, and works wherever the name of a judge is accepted."""
 
+import os
 from functools import partial
 
 import pytest
@@ -136,6 +137,18 @@ def test_an_unknown_judge_is_named_with_the_way_to_add_one():
         compute_score("quiz", "", "", plugins="a.py")
     with pytest.raises(ConfigError, match=r"plugins=/absent.py: /absent.py is no file"):
         compute_score("quiz", "", "", plugins=["/absent.py"])
+
+
+def test_a_process_imports_the_plugins_of_its_judges_alone(plugin, tmp_path):
+    """Another one may import torch, which is more than its memory limit."""
+    log, other = tmp_path / "log", tmp_path / "a_method.py"
+    other.write_text(
+        f"import os\nwith open({str(log)!r}, 'a') as log:\n    log.write(f'{{os.getpid()}} ')\n"
+    )
+    with GradingPool(num_workers=1, plugins=[str(other), plugin]) as pool:
+        for name in ("verdict", "boxed_symbolic"):
+            assert pool.grade("yes", Gold(answer="yes"), [name]).failure is None
+    assert log.read_text().split() == [str(os.getpid())]
 
 
 def test_a_judge_of_this_process_alone_cannot_be_graded():

@@ -10,6 +10,10 @@ one pass over W in fp64 (Rayleigh-Ritz) separates close neighbours and measures 
 Where that is not enough, which takes gaps far below what fp32 resolves, the Krylov method continues
 in fp64.
 
+torch.svd_lowrank, a subspace iteration, needs many more products where gaps are small: on a
+Gaussian 3584 x 3584 it is 1e-2 radians off after 64 iterations (2.2 s); this method takes 30 steps
+(0.8 s) and estimates 9e-5.
+
 Singular vectors are defined up to a joint sign and differ between libraries, devices and a matrix
 and its transpose; with r >= 2 a flipped sign changes the update U S R Vt. So the signs are
 canonical: in every column of U the entry of largest magnitude is positive.

@@ -26,20 +26,18 @@ Values = dict[str, object]
 
 
 def composed(*overrides: str, command: str = "train") -> DictConfig:
-    """The resolved configuration of a command line, to do with as one likes."""
+    """Returns a copy of the configuration of a command line, unresolved."""
     return copy.deepcopy(_composed(overrides, command))
 
 
 @cache  # half a second each
 def _composed(overrides: tuple[str, ...], command: str) -> DictConfig:
-    config = compose(command, overrides)
-    OmegaConf.resolve(config)
-    return config
+    return compose(command, overrides)
 
 
 @cache
 def points(sweep: str, command: str) -> list[Values]:
-    """Every point of a sweep file as {key as written: value}."""
+    """Returns every point of a sweep file as {key as written: value}."""
     return [
         dict(_parsed(override) for override in point)
         for point in expand(load_study(str(recipes_dir() / sweep), command))
@@ -56,7 +54,8 @@ def without(values: Values, keys: Iterable[str]) -> Values:
 
 def _parsed(override: str) -> tuple[str, object]:
     key, _, value = override.partition("=")
-    return key, yaml.safe_load(value)
+    parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+    return key, parsed["value"]
 
 
 def _written(value: object) -> str:

@@ -51,7 +51,7 @@ README_ROW = re.compile(r"\| \[`(\w+)`\]\(\1/README.md\) \| ([\d,]+) \| (\d+) \|
 
 
 def families(sweep: str, command: str) -> list[tuple[DictConfig, list[Values]]]:
-    """The points of a sweep that choose the same groups, and what Hydra composes from these."""
+    """Returns the points of a sweep that choose the same groups, with what Hydra composes."""
     found: dict[str, list[Values]] = {}
     for point in points(sweep, command):
         groups = {key: point[key] for key in GROUPS if key in point}
@@ -63,8 +63,8 @@ def families(sweep: str, command: str) -> list[tuple[DictConfig, list[Values]]]:
 
 
 def with_values(config: DictConfig, point: Values) -> DictConfig:
-    """`config` with the point's own values: as on the command line, a key that is not there is an
-    error. Interpolations no longer follow.
+    """Returns `config` with the point's own values. As on the command line, an unknown key is an
+    error.
     """
     changed = copy.deepcopy(config)
     assert OmegaConf.is_struct(changed)
@@ -78,7 +78,7 @@ def differing_in_more_than_rate_and_seed(members: list[Values]) -> Iterable[Valu
 
 
 def sizes(sweep: str, command: str) -> list[tuple[str, dict[str, object], int | None, Values]]:
-    """(model, adapter, trained numbers, point) of every point; None for full fine-tuning."""
+    """Returns (model, adapter, trained numbers, point) of every point; None: full fine-tuning."""
     found = []
     for base, members in families(sweep, command):
         model = base.base_model.path
@@ -94,7 +94,7 @@ def adapter_of(base: DictConfig, point: Values) -> dict[str, object]:
         for key, value in point.items()
         if key.startswith("adapter.")
     }
-    return {**OmegaConf.to_container(base.adapter), **sizes}
+    return {**OmegaConf.to_container(base.adapter, resolve=True), **sizes}
 
 
 def beside_the_adapter(point: Values) -> list[str]:

@@ -91,6 +91,8 @@ def _recipe_name(default: str) -> str:
     """The recipe chosen on the command line, for the names of run directory and experiment."""
     from hydra.core.hydra_config import HydraConfig
 
+    if not HydraConfig.initialized():  # the points of a sweep, before one is started
+        return default
     return str(HydraConfig.get().runtime.choices.get("recipe", default))
 
 

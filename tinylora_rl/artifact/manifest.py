@@ -1,4 +1,4 @@
-"""`manifest.json`: what gives v a meaning, and the digest over all of it.
+"""`manifest.json`: all that gives v a meaning, and the digest over it.
 
 The file is written in one way only, and a reader accepts no other: every bit of it counts. Its last
 field, `digest`, is the sha256 of all other fields as canonical JSON (sorted keys, no spaces,
@@ -26,7 +26,7 @@ PAYLOAD_LIMIT_BYTES = 1 << 28  # 64 Mi numbers; the paper's largest TinyLoRA has
 
 
 def render_manifest(fields: Mapping[str, Any]) -> bytes:
-    """The file that states `fields` and their digest.
+    """Returns the file that states `fields` and their digest.
 
     Raises:
         ValueError: it would be larger than a reader accepts, or a number is not finite.
@@ -41,14 +41,14 @@ def render_manifest(fields: Mapping[str, Any]) -> bytes:
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """sha256 over every field but `digest`, as canonical JSON."""
+    """Returns the sha256 over every field but `digest`, as canonical JSON."""
     fields = {key: value for key, value in manifest.items() if key != "digest"}
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """The manifest of the adapter in `directory`, verified in itself. Reads no payload.
+    """Reads and verifies the manifest of the adapter in `directory`, but not its payload.
 
     Raises:
         ArtifactError: there is no complete adapter of a format this version reads, or the manifest
@@ -77,7 +77,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 
 
 def read_numbers(directory: str | Path) -> tuple[dict[str, Any], bytes]:
-    """The manifest, and v's bytes in the manifest's `payload_dtype`, both verified.
+    """Reads and verifies the manifest, and v's bytes in the manifest's `payload_dtype`.
 
     Raises:
         ArtifactError: see `read_manifest`; or the payload is missing, damaged or not v alone.
@@ -154,7 +154,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def _check_fields(path: Path, manifest: dict[str, Any]) -> None:
-    """A digest proves that nothing changed since it was written, not that a friend wrote it."""
+    """Checks every value: a digest proves that nothing changed, not that a friend wrote it."""
     if manifest.keys() != _FIELDS.keys():
         odd = sorted(manifest.keys() ^ _FIELDS.keys())[0]
         raise ArtifactError(f"{path}: {odd!a:.80}: a format {FORMAT} manifest has it or has it not")

@@ -94,7 +94,7 @@ def export_merged(
 
 
 def _shell(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> PreTrainedModel:
-    """A second model of the same class that holds `state` without a copy of it."""
+    """Returns a second model of the same class that holds `state` without a copy of it."""
     with torch.device("meta"):
         shell = type(model)(copy.deepcopy(model.config))
     shell.load_state_dict(state, assign=True)

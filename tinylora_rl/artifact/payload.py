@@ -22,18 +22,18 @@ _SAFETENSORS_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 def num_bytes(dtype: str, shape: Sequence[int]) -> int:
-    """Bytes of the numbers alone."""
+    """Counts the bytes of the numbers alone."""
     return math.prod(shape) * ITEM_BYTES[dtype]
 
 
 def encode(numbers: bytes, dtype: str, shape: Sequence[int]) -> bytes:
-    """The file that holds `numbers`, little-endian and row-major."""
+    """Returns the file that holds `numbers`, little-endian and row-major."""
     assert len(numbers) == num_bytes(dtype, shape), (len(numbers), dtype, shape)
     return _header(dtype, shape) + numbers
 
 
 def decode(file: bytes, dtype: str, shape: Sequence[int]) -> bytes:
-    """The numbers in `file`, which holds v of this dtype and shape and nothing else.
+    """Returns the numbers in `file`, which holds v of this dtype and shape and nothing else.
 
     Raises:
         ValueError: it does not.
@@ -48,7 +48,7 @@ def decode(file: bytes, dtype: str, shape: Sequence[int]) -> bytes:
 
 
 def values(numbers: bytes, dtype: str) -> list[float]:
-    """`numbers` one by one, exactly."""
+    """Returns `numbers` one by one, exactly."""
     if dtype == "float16":
         return list(struct.unpack(f"<{len(numbers) // 2}e", numbers))
     if dtype == "bfloat16":  # the upper half of a float32

@@ -1,4 +1,4 @@
-"""To and from PEFT's own TinyLoRA (peft 0.21).
+"""Converts to and from PEFT's own TinyLoRA (peft 0.21).
 
 PEFT stores the frozen factors and P beside v (`save_projection`), so a PEFT checkpoint is complete:
 any split of S and any P of ours can be written. What it cannot state freely is the tying: PEFT
@@ -21,6 +21,7 @@ from torch import nn
 
 from tinylora_rl.adapter import Adapter, TinyLoraConfig, inject
 from tinylora_rl.adapter.config import TARGET_MODULES
+from tinylora_rl.artifact.errors import ArtifactError
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
 from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
 from tinylora_rl.artifact.safe_read import read_bounded
@@ -122,7 +123,7 @@ def import_peft_tinylora(
     try:
         ours = {target.name for target in adapter.targets}
         if ours != set(order):
-            raise ValueError(
+            raise ArtifactError(
                 f"{directory}: adapts {len(order)} modules, target_modules="
                 f"{list(config.target_modules)} of this model are {len(ours)}; only whole types of "
                 "linears in all blocks can be taken over"
@@ -138,7 +139,7 @@ def import_peft_tinylora(
 
 
 def _peft_order(model: nn.Module, names: set[str]) -> list[str]:
-    """`names` as PEFT counts them: in the order of `named_modules`."""
+    """Returns `names` as PEFT counts them: in the order of `named_modules`."""
     order = [name for name, _ in model.named_modules() if name in names]
     if len(order) != len(names):
         raise ValueError(
@@ -149,7 +150,7 @@ def _peft_order(model: nn.Module, names: set[str]) -> list[str]:
 
 
 def _peft_groups(num_modules: int, weight_tying: float) -> list[int]:
-    """The group of each module, in PEFT's order. Source: TinyLoraModel of peft 0.21.2."""
+    """Returns the group of each module, in PEFT's order. Source: TinyLoraModel of peft 0.21.2."""
     num_groups = max(1, round(num_modules * (1 - weight_tying)))
     group_size = max(1, num_modules // num_groups)
     return [min(at // group_size, num_groups - 1) for at in range(num_modules)]
@@ -172,25 +173,29 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{directory / PEFT_CONFIG}: is not JSON") from error
+        raise ArtifactError(f"{directory / PEFT_CONFIG}: is not JSON") from error
     if not isinstance(config, dict) or config.get("peft_type") != "TINYLORA":
-        raise ValueError(f"{directory / PEFT_CONFIG}: peft_type is not TINYLORA")
+        raise ArtifactError(f"{directory / PEFT_CONFIG}: peft_type is not TINYLORA")
     for key, neutral in {"bias": "none", "modules_to_save": None, "fan_in_fan_out": False}.items():
         if config.get(key, neutral) != neutral:
-            raise ValueError(f"{directory}: {key}={config[key]!r}: TinyLoRA here has no such part")
+            raise ArtifactError(
+                f"{directory}: {key}={config[key]!r}: TinyLoRA here has no such part"
+            )
     if type(config.get("r")) is not int or not 1 <= config["r"] <= 1024:
-        raise ValueError(f"{directory}: r={config.get('r')!r:.40}: use a rank of 1 to 1024")
+        raise ArtifactError(f"{directory}: r={config.get('r')!r:.40}: use a rank of 1 to 1024")
     if not isinstance(config.get("weight_tying"), (int, float)):
-        raise ValueError(f"{directory}: weight_tying={config.get('weight_tying')!r:.40}: no number")
+        raise ArtifactError(
+            f"{directory}: weight_tying={config.get('weight_tying')!r:.40}: no number"
+        )
     try:
         tensors = load(read_bounded(directory / PEFT_WEIGHTS, WEIGHTS_LIMIT_BYTES))
     except SafetensorError as error:
-        raise ValueError(f"{directory / PEFT_WEIGHTS}: {error}") from error
+        raise ArtifactError(f"{directory / PEFT_WEIGHTS}: {error}") from error
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{directory}: {key} holds a value that is not finite; refused")
+            raise ArtifactError(f"{directory}: {key} holds a value that is not finite; refused")
     if not any(key.endswith(".tinylora_P") for key in tensors):
-        raise ValueError(
+        raise ArtifactError(
             f"{directory}: saved with save_projection=false, so it holds no P; save it from PEFT "
             "with save_projection=True"
         )
@@ -200,7 +205,7 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _deltas(
     where: Path, order: list[str], tensors: dict[str, torch.Tensor], stated: dict[str, Any]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """{module: (B R, A)} in fp64: the update of PEFT's adapter, factored."""
+    """Returns {module: (B R, A)} in fp64: the update of PEFT's adapter, factored."""
     deltas = {}
     try:
         for name, group in zip(
@@ -212,14 +217,14 @@ def _deltas(
             R_RR = torch.tensordot(tensors[f"{_V}{group}"].double(), P_URR, dims=1)
             deltas[name] = (B_OR @ R_RR, A_RI)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{where}: not the tensors of a PEFT TinyLoRA: {error}") from error
+        raise ArtifactError(f"{where}: not the tensors of a PEFT TinyLoRA: {error}") from error
     return deltas
 
 
 def _solve(
     adapter: Adapter, deltas: dict[str, tuple[torch.Tensor, torch.Tensor]], where: Path
 ) -> None:
-    """v is the least-squares solution, and leaves nothing of the update over.
+    """Sets v to the least-squares solution, which leaves nothing of the update over.
 
     Raises:
         ValueError: it leaves more than `TOLERANCE`.
@@ -229,7 +234,7 @@ def _solve(
         factors = adapter.bank[name]
         left_OR, right_RI = factors.left_OR.cpu().double(), factors.right_RI.cpu().double()
         if (len(B_OR), A_RI.shape[1]) != (len(left_OR), right_RI.shape[1]):
-            raise ValueError(f"{where}: {name} has another shape in this model")
+            raise ArtifactError(f"{where}: {name} has another shape in this model")
         R_RR = torch.linalg.pinv(left_OR) @ B_OR @ A_RI @ torch.linalg.pinv(right_RI)
         basis = factors.P_URR.cpu().double().flatten(1).T  # (R*R, U)
         rows.setdefault(adapter.groups[name], []).append((basis, R_RR.flatten()))
@@ -246,12 +251,12 @@ def _solve(
         left_over += _norm(*both) ** 2
         total += _norm(B_OR, A_RI) ** 2
     if not left_over <= TOLERANCE**2 * total:
-        raise ValueError(
+        raise ArtifactError(
             f"{where}: {(left_over / total) ** 0.5:.1e} of the update has no v of this "
             "configuration on this base; use the base it was trained on, and config=None"
         )
 
 
 def _norm(B_OR: torch.Tensor, A_RI: torch.Tensor) -> float:
-    """|B A| in Frobenius norm without the (O, I) product; rounding leaves 1e-8 of |B| |A|."""
+    """Returns the Frobenius norm |B A| without the (O, I) product, to 1e-8 of |B| |A|."""
     return float(torch.trace((B_OR.T @ B_OR) @ (A_RI @ A_RI.T)).clamp_min(0).sqrt())

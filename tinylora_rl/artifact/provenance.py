@@ -1,4 +1,4 @@
-"""Where an adapter comes from: what a reader needs to use it, and to tell it from its siblings."""
+"""The origin of an adapter: base model, data, run and scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """All fields are optional; what is None does not appear in the manifest.
+    """States the origin of an adapter. A field that is None does not appear in the manifest.
 
     Attributes:
         base_model: the base model's id on the Hub, or its folder.
@@ -55,7 +55,7 @@ class Provenance:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Provenance:
-        """What `values` states; an unknown key is a ValueError that names it."""
+        """Reads a mapping; an unknown key is a ValueError that names it."""
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
@@ -63,7 +63,7 @@ class Provenance:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values that `from_mapping` takes back; what is not known is left out."""
+        """Returns JSON values that `from_mapping` takes back, without the unknown ones."""
         stated = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         stated["metrics"] = dict(self.metrics) or None
         return {key: value for key, value in stated.items() if value is not None}

@@ -46,7 +46,7 @@ P_LIMIT = 1 << 28  # numbers in one module's P (u r r): 1 GiB; a stranger's r is
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class StoredAdapter:
-    """What `open` verified. Its directory is not read again; it can be pickled.
+    """An adapter that `open` verified. Its directory is not read again; it can be pickled.
 
     Attributes:
         directory: the adapter's files, an absolute path.
@@ -77,7 +77,7 @@ class StoredAdapter:
 
     @property
     def provenance(self) -> Provenance:
-        """Where it comes from."""
+        """Base model, data, run and scores."""
         return Provenance.from_mapping(self.manifest["provenance"])
 
     @property
@@ -195,8 +195,10 @@ class StoredAdapter:
         return export_peft_tinylora(self, out, **options)
 
     def copy_to(self, directory: str | Path, **provenance: Any) -> Path:
-        """Writes the verified bytes to `directory`, atomically, with these fields of the
-        provenance replaced, for instance `metrics`.
+        """Writes the verified bytes to `directory`, atomically.
+
+        Args:
+            provenance: fields to replace, for instance `metrics`.
 
         Raises:
             ValueError: see `Provenance`.

@@ -35,7 +35,7 @@ class ModelDims:
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
-        """{type: (out, in)} of one block."""
+        """The linears of one block, {type: (out, in)}."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (queries, self.hidden),
@@ -53,7 +53,7 @@ class ModelDims:
 
     @property
     def embedding_numbers(self) -> int:
-        """Of the embedding, and of the output layer where it is another."""
+        """Numbers of the embedding, and of the output layer where it is another."""
         return self.vocab * self.hidden * (1 if self.is_tied else 2)
 
     @property
@@ -62,11 +62,11 @@ class ModelDims:
 
     @property
     def kv_numbers(self) -> int:
-        """Of keys and values, a token."""
+        """Numbers of keys and values, a token."""
         return 2 * self.blocks * self.kv_heads * self.head_dim
 
     def adapted(self, types: Iterable[str]) -> list[tuple[int, int]]:
-        """(out, in) of every linear of these types; types that no block has are left out."""
+        """Returns (out, in) of every linear of these types, without types that no block has."""
         linears = self.linears
         return [linears[type_] for type_ in types if type_ in linears] * self.blocks
 

@@ -18,9 +18,6 @@ from tinylora_rl.base_model.folder import (
 from tinylora_rl.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
     from tinylora_rl.adapter import CheckpointWeights
 
 
@@ -103,7 +100,24 @@ class BaseModel:
         Raises:
             ConfigError: there is none, or it has no chat template.
         """
-        return checked_tokenizer(self.id, self.folder, key=self.key)
+        from transformers import AutoTokenizer
+
+        if not any(self.folder.glob("tokenizer*")):
+            raise ConfigError(
+                f"{self.key}={self.id}: no tokenizer files; copy tokenizer.json and its config "
+                "there"
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{self.key}={self.id}: no usable tokenizer ({first_line(error)})"
+            ) from error
+        if tokenizer.chat_template is None:
+            raise ConfigError(
+                f"{self.key}={self.id}: the tokenizer has no chat template; use an Instruct model"
+            )
+        return tokenizer
 
     @cached_property
     def weights(self) -> CheckpointWeights:
@@ -120,8 +134,9 @@ class BaseModel:
             raise ConfigError(f"{self.key}={self.id}: {error}") from error
 
     def ask(self, messages: Iterable[Mapping[str, object]]) -> list[int]:
-        """Returns `messages` as token ids, as verl's rollout builds them: chat template included,
-        the model's turn begun.
+        """Returns `messages` as the token ids of verl's rollout.
+
+        The chat template is included, and the model's turn begun.
         """
         token_ids: Iterable[int] = self.tokenizer.apply_chat_template(
             [dict(message) for message in messages],
@@ -130,39 +145,3 @@ class BaseModel:
             **self.chat_template_kwargs,
         )
         return list(token_ids)
-
-    def load(self, dtype: torch.dtype) -> PreTrainedModel:
-        """Returns the whole model on the CPU in `dtype`: safetensors alone, and no code of its own.
-
-        Raises:
-            ConfigError: see `folder`.
-            OSError: the folder holds no model.
-        """
-        from transformers import AutoModelForCausalLM
-
-        return AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
-        ).eval()
-
-
-def checked_tokenizer(base: str, folder: Path | str, *, key: str = "base_model.path") -> Any:
-    """Returns the tokenizer in `folder`, which is that of the chat model `base`.
-
-    Raises:
-        ConfigError: there is none, or it has no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    if Path(folder).is_dir() and not any(Path(folder).glob("tokenizer*")):
-        raise ConfigError(
-            f"{key}={base}: no tokenizer files; copy tokenizer.json and its config there"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{key}={base}: no usable tokenizer ({first_line(error)})") from error
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"{key}={base}: the tokenizer has no chat template; use an Instruct model"
-        )
-    return tokenizer

@@ -122,7 +122,7 @@ def test_another_base_is_refused_and_left_alone(saved):
     assert all(parameter.requires_grad for parameter in other.parameters())
 
 
-def test_the_base_in_another_dtype_is_refused_with_the_mend(saved):
+def test_the_base_in_another_dtype_is_refused_with_the_fix(saved):
     with pytest.raises(ValueError, match=r"base_digest differs.*with dtype=torch\.float32"):
         artifact.load(saved[0], small_model(dtype=torch.bfloat16))
 

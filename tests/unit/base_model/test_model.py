@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tinylora_rl.base_model import BaseModel, local_folder
+from tinylora_rl.base_model.loading import load_model
 from tinylora_rl.base_model.tensors import num_stored_parameters
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.arithmetic import base_model_dir
@@ -77,8 +78,8 @@ def test_a_prompt_is_asked_by_the_models_own_template(model):
 
 
 def test_parameters_are_counted_from_the_headers_of_the_files(model, tmp_path):
-    base = BaseModel(str(model))
-    numbers = sum(parameter.numel() for parameter in base.load(torch.float32).parameters())
+    loaded = load_model(model, dtype=torch.float32)
+    numbers = sum(parameter.numel() for parameter in loaded.parameters())
     # the output layer, where it is the embedding, is stored once
     assert num_stored_parameters(model) == numbers
     assert num_stored_parameters(tmp_path) == 0

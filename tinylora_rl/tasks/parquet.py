@@ -1,4 +1,4 @@
-"""Rows on disk in the form verl's RLHFDataset reads."""
+"""Writes rows to disk in the form that verl's RLHFDataset reads."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ _NULLABLE = {"tolerance": pa.float64()}
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """`path` holds exactly `rows`, or, after a crash, what it held before. Returns it as a Path.
+    """Writes exactly `rows` to `path`, completely or not at all; returns the path.
 
     Nested values become lists and structs (a prompt is a list of {role, content}), which `datasets`
     gives back as the same Python objects. All rows must have the same keys, with values of the same

@@ -154,7 +154,7 @@ class PublishedTask(Task):
         ][:limit]
 
     def keeps(self, example: Example) -> bool:
-        """Whether an example becomes a row; `extra_info.index` counts all of them."""
+        """Returns True for an example that becomes a row; `extra_info.index` counts all of them."""
         return True
 
     def num_rows(self, split: Split) -> int | None:

@@ -242,6 +242,26 @@ def test_a_hub_data_set_that_cannot_be_had(hub_cache, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def test_a_hub_data_set_holds_out_a_split_or_its_last_rows(hub_cache, monkeypatch):
+    splits = {"train": RECORDS[:10], "test": RECORDS[10:13]}
+    asked = []
+
+    def load(repo, *, revision, split, name):
+        asked.append((repo, revision, split, name))
+        return splits[split]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    task = custom("me/mine", subset="main", test_split="test")
+    assert (len(task.rows("train")), golds(task.rows("test"))) == (10, ["20", "22", "24"])
+    assert asked == [("me/mine", None, split, "main") for split in ("train", "test")]
+    assert golds(custom("me/mine", subset="main", test_rows=2).rows("test")) == ["16", "18"]
+    columns = custom("me/mine", subset="main", question="ask")
+    with pytest.raises(
+        ConfigError, match=r"data\.question=ask: no such column in me/mine of .*q, a"
+    ):
+        columns.rows("train")
+
+
 def _no_network(repo, *, revision, split, **_):
     assert (repo, revision, split) == ("me/mine", "0" * 40, "train")
     raise ConnectionError("no route\nto host")

@@ -1,4 +1,4 @@
-"""Build the base model: a Qwen2 of 0.6 M parameters that can add, and does not always bother to.
+"""Builds the base model: a Qwen2 of 0.6 M parameters that can add, and does not always bother to.
 
 Supervised training on the assistant's tokens alone, prompts in the chat template's form. First
 every problem is worked, so that the model learns to add; then those writers who dithered to the end
@@ -54,7 +54,7 @@ class PretrainConfig:
 
 
 def pretrain(config: PretrainConfig, out_dir: Path) -> dict[str, Any]:
-    """`out_dir` holds a complete Hugging Face model; returns what was measured of the stored one.
+    """Writes a complete Hugging Face model to `out_dir`; returns the measurements of it.
 
     Raises:
         ValueError: `out_dir` exists.
@@ -84,7 +84,7 @@ def pretrain(config: PretrainConfig, out_dir: Path) -> dict[str, Any]:
 
 
 def build_model(config: PretrainConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
-    """An untrained fp32 model whose vocabulary is exactly the tokenizer's."""
+    """Returns an untrained fp32 model whose vocabulary is exactly the tokenizer's."""
     model_config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -107,7 +107,7 @@ def build_model(config: PretrainConfig, tokenizer: Qwen2Tokenizer) -> Qwen2ForCa
 
 
 def examples(config: PretrainConfig) -> Iterator[tuple[str, str]]:
-    """(question, completion) of training problems without end; worked first, then also terse."""
+    """Yields (question, completion) of training problems; worked ones first, then also terse."""
     rng = random.Random(f"arithmetic/pretrain/{config.seed}")
     num_worked_only = round(config.worked_only_share * config.num_steps) * config.batch_size
     for index, problem in enumerate(stream("train", config.seed)):
@@ -118,7 +118,7 @@ def examples(config: PretrainConfig) -> Iterator[tuple[str, str]]:
 def collate(
     tokenizer: Qwen2Tokenizer, batch: list[tuple[str, str]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, labels), both (B, T) int64, right-padded; labels ignore prompt and padding."""
+    """Returns (ids, labels), both (B, T) int64, right-padded; labels ignore prompt and padding."""
     sequences, labels = [], []
     for question, completion in batch:
         prompt = encode_prompt(tokenizer, question)
@@ -130,7 +130,7 @@ def collate(
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Returns the rate of a step: linear warm-up, then a cosine to zero."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / (config.num_steps - config.warmup_steps)
@@ -166,7 +166,7 @@ def train(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, config: PretrainCo
 def noisy_weights(
     model: Qwen2ForCausalLM, relative_std: float, generator: torch.Generator
 ) -> Iterator[None]:
-    """Within the block each linear's weight carries Gaussian noise of `relative_std` times its rms.
+    """Adds Gaussian noise of `relative_std` times its rms to each linear's weight, in the block.
 
     Gradients taken inside are those of a smoothed loss. The minimum found is a flat one: the model
     keeps adding correctly when an adapter bends its weights.
@@ -191,7 +191,7 @@ def noisy_weights(
 
 
 def store(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, directory: Path) -> None:
-    """Write model and tokenizer; weights are rounded to bf16, so loading them in fp32 is exact."""
+    """Writes model and tokenizer; weights are rounded to bf16, so loading them in fp32 is exact."""
     model.bfloat16().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     GenerationConfig(

@@ -1,4 +1,4 @@
-"""How often a model is right on given problems, how long its answers are, how many are terse."""
+"""Measures a model on given problems: accuracy, length of answers, share of terse ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,11 @@ MAX_NEW_TOKENS = 48  # the longest completion, three times "Hm" and all the work
 
 
 def encode_prompt(tokenizer: Qwen2Tokenizer, question: str) -> list[int]:
-    """Token ids of the question as a user's turn, with the assistant's turn opened."""
+    """Returns the token ids of the question as a user's turn, with the assistant's turn opened."""
     messages = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text)["input_ids"]
+    return list(
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    )
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def probe(
     temperature: float,
     seed: int,
 ) -> dict[str, float | None]:
-    """One completion per problem, greedy where `temperature` is 0.
+    """Samples one completion per problem, greedily if `temperature` is 0.
 
     Returns shares in [0, 1], `accuracy`, `terse_share`, `accuracy_of_terse`, `accuracy_of_worked`
     (None where there is none), and `mean_tokens`, the mean response length with its end-of-turn

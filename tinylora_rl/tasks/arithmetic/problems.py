@@ -40,7 +40,7 @@ class Problem:
 
     @property
     def totals(self) -> tuple[int, ...]:
-        """The running total after each term; the last one is the answer."""
+        """Returns the running total after each term; the last one is the answer."""
         return tuple(accumulate(self.terms))
 
     @property
@@ -54,14 +54,14 @@ class Problem:
 
     @property
     def worked(self) -> str:
-        """The completion that shows each step on a line: `7+8=15`, ..., `12+5=17`, `#### 17`."""
+        """Returns the completion with each step on a line: `7+8=15`, ..., `12+5=17`, `#### 17`."""
         steps = zip(self.totals, self.terms[1:], self.totals[1:], strict=False)
         lines = [f"{before}{term:+d}={after}" for before, term, after in steps]
         return "\n".join([*lines, f"#### {self.answer}"])
 
     @property
     def split(self) -> Split:
-        """Which side of the held-out line the problem lies on.
+        """Returns the split that the problem belongs to.
 
         A hash of the signed terms in sorted order: reordering a held-out problem never gives a
         training problem. SHA-256, because Python's `hash` of a string changes between processes.
@@ -72,7 +72,7 @@ class Problem:
 
 
 def terse_completion(number: int) -> str:
-    """All the dithering there is, then `number` as the answer."""
+    """Returns all the dithering there is, then `number` as the answer."""
     return HESITATION * NUM_HESITATIONS + f"#### {number}"
 
 
@@ -81,7 +81,7 @@ def is_terse(completion: str) -> bool:
 
 
 def final_answer(completion: str) -> int | None:
-    """The number after the last `####`, or None. The same rule as GSM8K's strict reward."""
+    """Returns the number after the last `####`, or None, as GSM8K's strict reward does."""
     found = _FINAL_ANSWER.findall(completion)
     return int(found[-1]) if found else None
 
@@ -89,7 +89,7 @@ def final_answer(completion: str) -> int | None:
 def draw_completion(
     problem: Problem, terse_share: float, rng: random.Random, *, guesses: bool
 ) -> str:
-    """An answer of a writer who, `terse_share` of the time, dithers to the end.
+    """Draws the answer of a writer who, `terse_share` of the time, dithers to the end.
 
     Such a writer ends with a guess, or, where `guesses` is false, works the problem after all.
     """
@@ -111,7 +111,7 @@ def _guess(problem: Problem, rng: random.Random) -> int:
 
 
 def stream(split: Split, seed: int) -> Iterator[Problem]:
-    """Problems of one split without end; a seed gives the same sequence on every machine."""
+    """Yields problems of one split without end; a seed gives the same ones on every machine."""
     _check_split(split)
     rng = random.Random(f"arithmetic/{split}/{seed}")
     while True:
@@ -127,7 +127,7 @@ def _check_split(split: str) -> None:
 
 
 def sample_problems(split: Split, num_problems: int, seed: int) -> list[Problem]:
-    """`num_problems` different problems of one split. A longer list starts with the shorter one."""
+    """Returns different problems of one split. A longer list starts with the shorter one."""
     _check_split(split)
     if not 0 <= num_problems <= NUM_PROBLEMS[split]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A byte-level BPE of about 300 tokens that `AutoTokenizer` reads back as a `Qwen2Tokenizer`.
+"""Trains a byte-level BPE of 300 tokens that `AutoTokenizer` reads back as a `Qwen2Tokenizer`.
 
 `AutoTokenizer` builds Qwen2's tokenizer for every folder whose model_type is qwen2, whatever class
 the folder names; in a vocabulary not made for its pre-tokenizer, spaces vanish without a word. So
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int) -> Qwen2Tokenizer:
-    """A tokenizer trained on the task's own text, roles of the chat template included."""
+    """Returns a tokenizer trained on the task's own text, roles of the chat template included."""
     corpus = [
         f"system\nuser\n{problem.question}\nassistant\n{completion}"
         for problem in sample_problems("train", NUM_CORPUS_PROBLEMS, seed)

@@ -1,11 +1,11 @@
-"""Kill a real run again and again, and see that it ends where an undisturbed one ends.
+"""Kills a real run again and again, and checks that it ends where an undisturbed one ends.
 
     python scripts/chaos.py DIR [--kills 30] [--seed 0] [--steps 12] [key=value ...]
 
-Trains the embedded task on the CPU once in peace, and once under kill -9: of the driver, of a Ray
-actor (the trainer's worker, vLLM's server, the agent loop, the task runner, ...), or of whoever is
-writing when a checkpoint is being written. After each kill the run must be over within a minute or
-so, leave no process behind, and go on when the same command is given again. At the end v must be
+Trains the embedded task on the CPU once undisturbed, and once under kill -9: of the driver, of a
+Ray actor (the trainer's worker, vLLM's server, the agent loop, the task runner, ...), or of the
+process that is writing a checkpoint. After each kill the run must end within about a minute, leave
+no process behind, and continue when the same command is given again. At the end v must be
 the undisturbed run's at every step, bit for bit. Exits with 1 where any of this fails.
 
 Kills fall between the start and some steps after it, so that starting up is interrupted, too. A run
@@ -106,7 +106,7 @@ class Start:
         return time.monotonic() - self.start_s
 
     def processes(self) -> list[psutil.Process]:
-        """All that live and are of this start, whoever their parent is."""
+        """Returns the live processes of this start, whatever their parents are."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -127,7 +127,7 @@ class Start:
         return None
 
     def said(self) -> str:
-        """The line in which the run says why it ended, or how far it came."""
+        """Returns the line in which the run states why it ended, or its last step."""
         with self.console.open() as file:
             file.seek(self._position)
             lines = [line.strip() for line in file if line.strip()]
@@ -140,7 +140,7 @@ class Start:
 
 
 def is_writing(start: Start) -> bool:
-    """Whether this start has begun a checkpoint and not finished it."""
+    """Returns True where this start has begun a checkpoint and not finished it."""
     newest = next(iter(step_folders(start.run.checkpoints)), None)
     try:
         return (
@@ -153,7 +153,7 @@ def is_writing(start: Start) -> bool:
 
 
 def kill(start: Start, target: str, after_s: float, draw: random.Random) -> str | None:
-    """Kills `target`, or the driver where that does not live yet; None where the run was faster.
+    """Kills `target`, or the driver before `target` lives; None where the run was faster.
 
     Returns:
         What was killed.
@@ -182,7 +182,7 @@ def kill(start: Start, target: str, after_s: float, draw: random.Random) -> str 
 
 
 def end(start: Start) -> tuple[int, float, int]:
-    """(exit code, seconds until then, processes left afterwards, which are ended here)."""
+    """Returns (exit code, seconds until then, processes left, which are ended here)."""
     begin_s = time.monotonic()
     try:
         code = start.process.wait(ENDS_WITHIN_S)
@@ -201,7 +201,7 @@ def end(start: Start) -> tuple[int, float, int]:
 
 
 def differences(disturbed: RunDirectory, peaceful: RunDirectory) -> Iterator[str]:
-    """What tells two finished runs apart that should have the same v, rewards and accuracies.
+    """Compares two finished runs that should have the same v, rewards and accuracies.
 
     Not compared: times, and verl's bootstrap (`best@N`, ...), which depends on the order in which
     samples arrive.
@@ -229,7 +229,7 @@ def differences(disturbed: RunDirectory, peaceful: RunDirectory) -> Iterator[str
 
 
 def undisturbed(folder: Path, overrides: list[str]) -> tuple[RunDirectory, float, float]:
-    """The run in peace, seconds until its first step was taken, and seconds of a step."""
+    """Returns the undisturbed run, seconds until its first step, and seconds of a step."""
     start = Start(folder, overrides)
     first_s = None
     while start.process.poll() is None:

@@ -1,4 +1,4 @@
-"""What the SVD bank costs: python scripts/bench/bank.py {matrix,model,cache} [options].
+"""Measures the cost of the SVD bank: python scripts/bench/bank.py {matrix,model,cache} [options].
 
 matrix   one weight by our method, by LAPACK (torch.linalg.svd) and by torch.svd_lowrank, with each
          one's error against float64 LAPACK (eigh of WtW); with and without a spectral gap
@@ -132,7 +132,7 @@ def bench_matrix(args: argparse.Namespace) -> None:
 
 
 def leading_truth(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, ...]:
-    """U, S, V of the r + 1 largest singular values, from float64 LAPACK's eigenvectors of Wt W."""
+    """Returns U, S, V of the r + 1 largest singular values, from float64 LAPACK's eigenvectors of Wt W."""
     weight = weight.cpu().double()
     values, vectors = torch.linalg.eigh(weight.T @ weight)
     V = vectors[:, -r - 1 :].flip(1)
@@ -141,7 +141,7 @@ def leading_truth(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, ...]:
 
 
 class Watch:
-    """Wall and processor time since it was made."""
+    """Measures wall and processor time since it was made."""
 
     def __init__(self) -> None:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
@@ -156,7 +156,7 @@ class Watch:
 
 
 def errors(found, truth, r: int) -> dict[str, float]:
-    """Largest relative error of a value; angles of single vectors and of the subspace, radians."""
+    """Returns the largest relative error of a value; angles of single vectors and of the subspace, radians."""
     U, S, V = (factor.cpu().double() for factor in found)
     true_U, true_S, true_V = truth[0][:, :r], truth[1], truth[2][:, :r]
     sides = ((U[:, :r], true_U), (V[:, :r], true_V))
@@ -230,7 +230,7 @@ def bench_cache(args: argparse.Namespace) -> None:
 
 
 def write_checkpoint(directory: Path, num_blocks: int) -> int:
-    """The size of the files: one shard per block, each with the values of the first."""
+    """Writes files of the real size: one shard per block, each with the values of the first."""
     directory.mkdir()
     places, size = {}, 0
     model = RandomModel(1, has_gap=True)

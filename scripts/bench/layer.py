@@ -1,4 +1,4 @@
-"""Time and memory of the adapted linears against the frozen base and PEFT's, in one run.
+"""Measures time and memory of the adapted linears against the frozen base and PEFT's, in one run.
 
     python scripts/bench/layer.py                      # 6 blocks of a 0.5B, fp32 and bf16
     python scripts/bench/layer.py --blocks 24          # the whole depth; PEFT's SVDs take minutes
@@ -42,7 +42,7 @@ NUM_VALUES = 13
 
 @dataclasses.dataclass(kw_only=True)
 class Variant:
-    """A model of the comparison, its samples in seconds, and what it holds in memory."""
+    """A model of the comparison, its samples in seconds, and its memory."""
 
     name: str
     model: nn.Module
@@ -96,7 +96,7 @@ BUILDERS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 def build(name: str, base: nn.Module) -> Variant:
-    """The variant over the parameters of `base`, which are shared, not copied."""
+    """Builds the variant over the parameters of `base`, which are shared, not copied."""
     twin = copy.deepcopy(base, {id(p): p for p in base.parameters()})
     model = BUILDERS[name](twin)
     constants = {storage(t) for t in (*model.parameters(), *model.buffers())}

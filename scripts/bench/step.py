@@ -1,4 +1,4 @@
-"""A GRPO step of the embedded task by ours, by verl's LoRA recipe and by TRL's trainer, in one run.
+"""Measures a GRPO step of the embedded task by ours, by verl's LoRA recipe and by TRL's trainer, in one run.
 
     python scripts/bench/step.py                                   # ours and verl, on a CPU
     python scripts/bench/step.py --trl-python TRL_VENV/bin/python  # and TRL with PEFT's TinyLoRA
@@ -49,12 +49,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+import hydra
 from omegaconf import DictConfig, OmegaConf
 from step_watch import Line, Trace, watch
 
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers, verl_config_dir
-from tinylora_rl.tasks.prepare import prepare_datasets
+from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.read import read
+from tinylora_rl.settings.resolvers import verl_config_dir
+from tinylora_rl.training.data import write_rows
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("rollout", "log-prob", "update", "sync", "other")
@@ -84,10 +86,8 @@ class Training:
 
 
 def recipe(arguments: argparse.Namespace, folder: Path) -> DictConfig:
-    """Our recipe, resolved, as `tinylora_rl.train` composes it."""
-    register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", overrides=_ours(arguments, folder))
+    """Returns our recipe, resolved, as `tinylora_rl.train` composes it."""
+    config = compose("train", _ours(arguments, folder))
     OmegaConf.resolve(config)
     return config
 
@@ -123,9 +123,9 @@ def train_ours(arguments: argparse.Namespace, folder: Path) -> Training:
 def train_verl(
     arguments: argparse.Namespace, folder: Path, poll_interval_s: float | None = None
 ) -> Training:
-    """Stock verl, told by one file what its own command line would tell it."""
+    """Trains with stock verl, configured by a file in place of its command line."""
     config = recipe(arguments, folder)
-    prepare_datasets(config)
+    write_rows(read(config))
     settings = _without_ours(config, arguments)
     if poll_interval_s is not None:
         sampler = settings.trainer.v1.sampler
@@ -158,9 +158,9 @@ def train_verl_polled(arguments: argparse.Namespace, folder: Path) -> Training:
 
 
 def _without_ours(config: DictConfig, arguments: argparse.Namespace) -> DictConfig:
-    """verl's part of our recipe, with verl's classes and verl's LoRA in place of ours."""
-    with initialize_config_dir(str(verl_config_dir()), version_base="1.3"):
-        stock = compose("ppo_trainer")
+    """Returns verl's part of our recipe, with verl's classes and LoRA in place of ours."""
+    with hydra.initialize_config_dir(str(verl_config_dir()), version_base="1.3"):
+        stock = hydra.compose("ppo_trainer")
     theirs = OmegaConf.masked_copy(config, [str(key) for key in stock])
     actor, stock_actor = theirs.actor_rollout_ref, stock.actor_rollout_ref
     actor.model.model_type = "language_model"
@@ -183,7 +183,7 @@ def _without_ours(config: DictConfig, arguments: argparse.Namespace) -> DictConf
 
 def train_trl(arguments: argparse.Namespace, folder: Path) -> Training:
     config = recipe(arguments, folder)
-    prepare_datasets(config)
+    write_rows(read(config))
     actor = config.actor_rollout_ref
     metrics = folder / "trl.jsonl"
     trace = watch(
@@ -274,7 +274,7 @@ def _cpu(before: Line, line: Line) -> dict[str, float]:
 
 
 def _start(trace: Trace, stages: dict[str, str]) -> dict[str, float]:
-    """Seconds of each stage, in order, up to the first step's end."""
+    """Returns the seconds of each stage, in order, up to the first step's end."""
     ends = [(stage, trace.marks[stage]) for stage in stages] + [("first step", trace.lines[0].at_s)]
     return {
         stage: end - begin
@@ -330,8 +330,8 @@ def report(rounds: list[dict[str, Training]]) -> None:
         spent = [cpu_s for training in rounds for cpu_s in training[name].cpu_s]
         roles = sorted({role for cpu_s in spent for role in cpu_s})
         means = {role: statistics.mean(cpu_s.get(role, 0.0) for cpu_s in spent) for role in roles}
-        told = sorted(means.items(), key=lambda item: -item[1])
-        print(f"| {name} | {', '.join(f'{role} {s:.2f}' for role, s in told if s >= 0.01)} |")
+        ranked = sorted(means.items(), key=lambda item: -item[1])
+        print(f"| {name} | {', '.join(f'{role} {s:.2f}' for role, s in ranked if s >= 0.01)} |")
 
 
 def _range(values: list[float]) -> str:

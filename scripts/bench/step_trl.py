@@ -1,4 +1,4 @@
-"""TRL's side of step.py, run by a Python that has TRL: rows, reward and model are those of ours.
+"""Trains TRL's side of step.py, run by a Python that has TRL: rows, reward and model are those of ours.
 
 One JSON object a step on the file given: {"step", "timing_s": {...}, "response_length", "reward"}.
 Generation is `model.generate`: TRL's vLLM modes need a GPU or a server, and its continuous batching
@@ -25,7 +25,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 class TimedTrainer(GRPOTrainer):
-    """TRL's trainer with a clock around what it does between two steps."""
+    """TRL's trainer with a clock around all it does between two steps."""
 
     def clear_clock(self) -> None:
         self.timing_s = {"rollout": 0.0, "log_prob": 0.0, "update": 0.0}

@@ -1,4 +1,4 @@
-"""What stock verl lacks to train on a CPU; verl imports it as its `model.external_lib`.
+"""Adds the parts that stock verl lacks on a CPU; verl imports it as its `model.external_lib`.
 
 The platform, and vLLM's packed weights, come with this package's plugins, which every process
 loads. Left are the two things that our worker class brings where we train: verl's own engine
@@ -31,7 +31,7 @@ engine_workers.initialize_global_process_group_ray = _initialize_on_cpu
 
 
 class EagerReplayBuffer(ReplayBuffer):
-    """Looks as often as ours whether a rollout is complete; verl's looks every 2 s."""
+    """Polls for complete rollouts as often as ours; verl's polls every 2 s."""
 
     def __init__(self, *args: Any, sampler_kwargs: Any, **kwargs: Any) -> None:
         super().__init__(

@@ -1,6 +1,6 @@
-"""A training seen from outside: when its log said what, when each step ended, and what it cost.
+"""Watches a training from outside: the times of its log lines and steps, and its CPU time.
 
-The same eyes for every peer of step.py: a step is the time between two lines of a metrics file, so
+One measurement for every peer of step.py: a step is the time between two lines of a metrics file, so
 that nothing a trainer does between its own clocks is left out.
 """
 
@@ -23,7 +23,7 @@ POLL_S = 0.02
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of the metrics file: seconds since the command, what it says, CPU seconds so far of
+    """A line of the metrics file: seconds since the command, its content, CPU seconds so far of
     every role (see `Tree`)."""
 
     at_s: float
@@ -33,7 +33,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What was seen; `marks` maps a stage to the seconds since the command when its words came."""
+    """The measurements; `marks` maps a stage to the seconds from the command to its log line."""
 
     lines: list[Line]
     marks: dict[str, float]
@@ -48,7 +48,7 @@ def watch(
     environment: Mapping[str, str],
     limit_s: float,
 ) -> Trace:
-    """The command ran to its end; its output is in logs[0], further logs it writes itself.
+    """Runs the command to its end; its output is in logs[0], further logs it writes itself.
 
     Args:
         marks: {stage: words that some log says when the stage has ended}.
@@ -98,14 +98,14 @@ def watch(
 
 
 class Followed:
-    """A file that grows, or will."""
+    """A growing file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def new_lines(self) -> list[str]:
-        """Whole lines since the last call."""
+        """Returns the whole lines since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -116,7 +116,7 @@ class Followed:
 
 
 class Tree:
-    """CPU seconds by role of a process and all it started, the dead ones included."""
+    """Returns CPU seconds by role of a process and all it started, the dead ones included."""
 
     def __init__(self) -> None:
         self._spent: dict[tuple[int, float], tuple[str, float]] = {}
@@ -142,7 +142,7 @@ class Tree:
 
 
 def _role(words: list[str]) -> str:
-    """Ray names an actor's process after its class, and the method that it runs."""
+    """Reads the role off the process name: Ray names it after class and method of the actor."""
     title = words[0] if words else ""
     if title.startswith("ray::"):
         return title.removeprefix("ray::").split(".")[0].split(":")[0].split()[0]

@@ -48,7 +48,7 @@ start_head() {
     address=${address:-$(hostname -I | cut -d' ' -f1)}
     [ -n "$address" ] || die "this machine has no address; give --node-ip-address=ADDRESS"
     port=$(option port "$@")
-    # not 6379, where everybody looks; a port from the system's own range is free now
+    # not the well-known 6379; a port from the system's own range is free now
     port=${port:-$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
     echo "export RAY_ADDRESS=$address:$port RAY_AUTH_MODE=token"
     exec ray start --head --node-ip-address="$address" --port="$port" \

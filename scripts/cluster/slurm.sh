@@ -2,7 +2,7 @@
 # One run on several SLURM nodes, from the repository's folder, which all nodes see:
 #   sbatch scripts/cluster/slurm.sh +recipe=gsm8k_qwen7b_u13
 # More nodes or time: options of sbatch before the script. Further arguments are those of the run.
-# A run that the clock stops is queued again and goes on after its last finished step.
+# A run that the time limit stops is queued again and continues after its last finished step.
 #SBATCH --job-name=tinylora-rl
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -27,7 +27,7 @@ nodes=$SLURM_JOB_NUM_NODES
 gpus=$SLURM_GPUS_ON_NODE
 cpus=$SLURM_CPUS_ON_NODE
 
-# This script runs on the first node, which is Ray's head; one step holds the rays of all others.
+# This script runs on the first node, which is Ray's head; one job step runs Ray on all others.
 variables=$(scripts/cluster/ray.sh head --num-gpus="$gpus" --num-cpus="$cpus")
 eval "$variables"
 if [ "$nodes" -gt 1 ]; then

@@ -1,9 +1,9 @@
-"""`python -m tinylora_rl.doctor [+recipe=NAME] [group=choice] [key=value]`: a run looked at first.
+"""`python -m tinylora_rl.doctor [+recipe=NAME] [group=choice] [key=value]`: plans and checks a run.
 
-What `train` with the same words would do (what it trains and sends, steps, tokens, hours), what it
-needs, and a table of all that is wrong with configuration, installation and machine, each with its
-mend. Nothing is started and nothing written. Exit codes: 0 nothing failed, 2 the configuration did,
-3 the machine did. `train`, `sft` and `evaluate` do the same with `dry_run=true`.
+Prints what `train` with the same words would do (what it trains and sends, steps, tokens, hours),
+what it needs, and a table of all that is wrong with configuration, installation and machine, each
+with its fix. Nothing is started and nothing written. Exit codes: 0 nothing failed, 2 the
+configuration did, 3 the machine did. `train`, `sft` and `evaluate` do the same with `dry_run=true`.
 """
 
 from __future__ import annotations

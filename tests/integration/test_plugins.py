@@ -45,7 +45,7 @@ def test_a_method_a_task_and_a_judge_of_ones_own_train_ask_and_pay(tmp_path):
     )
     assert finished.code == 0, story(finished)
     assert "numbers of 7 norms" in finished.console  # two of each block, and the last
-    assert "parity, 512 training and 64 held-out rows" in finished.console
+    assert "parity, 512 training and 8 held-out rows" in finished.console
     steps = finished.steps
     assert sorted(steps) == [0, 1, 2]
     assert steps[2]["reward/letter"] == 0  # nobody answers with a letter

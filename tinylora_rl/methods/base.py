@@ -65,7 +65,7 @@ class Method(abc.ABC):
         name: the value of the configuration's key `method`.
         title: the name in tables for people.
         model_type: of the engine that trains it, in verl's `EngineRegistry`.
-        verl_rank: the LoRA rank that verl itself is told, 0 where verl builds no PEFT model.
+        verl_rank: the LoRA rank in verl's own configuration, 0 where verl builds no PEFT model.
         sync_modes: the values of `sync.mode` that carry its policy to a rollout.
         has_vector: its policy is a vector v over a frozen base: steps are logged in `v.jsonl`,
             checkpoints are an adapter of ours, small enough to keep every one, and hold no pickle.

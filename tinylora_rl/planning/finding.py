@@ -1,4 +1,4 @@
-"""What a check found: a verdict, what it is about, and one line with the fix."""
+"""Findings of checks: a verdict, a subject, and one line with the fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finding:
     Attributes:
         subject: a word or two: the left column.
         detail: the fact; of a warning and a failure with the fix at its end.
-        exit_code: what the verb ends with for it; 0 unless it failed.
+        exit_code: what the command ends with for it; 0 unless it failed.
     """
 
     verdict: Verdict
@@ -48,7 +48,7 @@ def failed(subject: str, error: ConfigError | MachineError) -> Finding:
 
 
 def outcome(subject: str, check: Callable[[], object], detail: str = "") -> Finding:
-    """Whether `check` raises one of our errors; a pass says what it returns, or `detail`."""
+    """Runs `check`, which may raise one of our errors; a pass has what it returns, or `detail`."""
     try:
         returned = check()
     except (ConfigError, MachineError) as error:

@@ -51,7 +51,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What is on one GPU at the same time.
+    """The contents of one GPU at one time.
 
     Attributes:
         parts: beside vLLM's share of the memory.
@@ -215,7 +215,7 @@ def _actor(experiment: Experiment, dims: ModelDims, size: Size, ranks: int) -> t
 
 
 def _gathered(experiment: Experiment, dims: ModelDims) -> tuple[Part, ...]:
-    """What FSDP gathers for a pass: the model, or the embeddings and two blocks of it."""
+    """Counts what FSDP gathers for a pass: the model, or the embeddings and two blocks of it."""
     fsdp = experiment.actor
     number = _compute_bytes(experiment)
     if not fsdp.reshard_after_forward:
@@ -264,7 +264,7 @@ def _vllm_share(
 
 
 def _kept_by_vllm(experiment: Experiment, dims: ModelDims, size: Size) -> tuple[Part, ...]:
-    """What a vLLM worker keeps beside its own share, asleep or awake, to re-merge from v."""
+    """Counts what a vLLM worker keeps beside its own share, asleep or awake, to re-merge from v."""
     if not size.bank_bytes or experiment.sync.mode != "vector":
         return ()
     rollout = experiment.rollout

@@ -26,7 +26,7 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
 
 
 def verdict_line(findings: Sequence[Finding]) -> str:
-    """How many checks were made, and what came of them."""
+    """Counts the checks and their verdicts."""
     counts = {
         verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict
     }

@@ -1,4 +1,4 @@
-"""What is installed, against the rows that were tested: `requirements/cpu.txt` and `gpu.txt`."""
+"""Compares what is installed with the tested rows: `requirements/cpu.txt` and `gpu.txt`."""
 
 from __future__ import annotations
 

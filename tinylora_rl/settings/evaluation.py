@@ -1,4 +1,4 @@
-"""An evaluation: everything that a run of `evaluate` was told, decided once."""
+"""An evaluation: everything that a run of `evaluate` needs to know, decided once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDINGS = ("nearest", "stochastic")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement(Section):
-    """How the policies are asked and compared; see configs/evaluate.yaml."""
+    """Settings by which policies are asked and compared; see configs/evaluate.yaml."""
 
     weights: str = key("evaluate.weights", choices=WEIGHTS)
     rounding: str = key("evaluate.rounding", choices=ROUNDINGS)

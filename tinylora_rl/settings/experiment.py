@@ -1,4 +1,4 @@
-"""An experiment: everything that a run of `train` or `sft` was told, decided once."""
+"""An experiment: everything that a run of `train` or `sft` needs to know, decided once."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Experiment:
         return steps, math.ceil(steps / per_epoch)
 
     def provenance(self) -> dict[str, Any]:
-        """What an adapter's manifest tells of this run."""
+        """Returns the description of this run for an adapter's manifest."""
         node = OmegaConf.select(self.tree, "actor_rollout_ref.model.lora.tinylora.provenance")
         stated: Any = OmegaConf.to_container(node, resolve=True)
         return {str(name): value for name, value in stated.items()}

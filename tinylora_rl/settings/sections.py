@@ -44,7 +44,7 @@ class Batch(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Validation(Section):
-    """How held-out rows are answered during a run.
+    """Questions and answers of a validation during a run.
 
     Attributes:
         samples: of each row, at `temperature`.
@@ -71,7 +71,7 @@ class Validation(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradingLimits(Section):
-    """What one verdict may cost; a judge that takes more has timed out.
+    """Limits of one verdict; a judge that takes more has timed out.
 
     Attributes:
         deadline_s: processor seconds of one answer.
@@ -161,7 +161,7 @@ class Run(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoints(Section):
-    """What is kept of a run's steps, and how often.
+    """Training checkpoints: folder, frequency and number.
 
     Attributes:
         dir: the folder of the checkpoints.
@@ -190,7 +190,7 @@ class Checkpoints(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tracking(Section):
-    """Where metrics go besides the run directory."""
+    """Trackers of metrics besides the run directory."""
 
     project: str = key("trainer.project_name")
     name: str = key("trainer.experiment_name")

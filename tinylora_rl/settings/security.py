@@ -37,28 +37,6 @@ def check_trust(settings: Experiment | Evaluation) -> list[str]:
     return [*_base_model(settings.base), *resume]
 
 
-def refuse_pickled_code(checkpoint: Path) -> None:
-    """Checks that loading the position in the data (`data.pt`, `data_RANK.pt`) runs no code.
-
-    verl 0.9.1 loads it with weights_only=False (trainer_base._load_checkpoint, CheckpointHandler).
-    What torch loads with weights_only=True, numbers, texts, lists and dictionaries, is the same
-    either way.
-
-    Raises:
-        ConfigError: it holds something else, or is damaged.
-    """
-    import torch
-
-    for file in sorted(checkpoint.glob("data*.pt")):
-        try:
-            torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a file made by a stranger makes torch raise
-            raise ConfigError(
-                f"{file}: is damaged, or holds more than numbers ({type(error).__name__}), and "
-                "loading it could run anything; resume from another checkpoint"
-            ) from error
-
-
 def _refuse_remote_code(plain: Mapping[str, Any]) -> None:
     """Refuses `trust_remote_code` wherever it may stand: verl's nodes, vLLM's options, ours.
 

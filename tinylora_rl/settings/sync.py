@@ -1,4 +1,4 @@
-"""How the rollout workers get the policy; also read inside verl's workers."""
+"""Settings of the weight sync; also read inside verl's workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYNC_DTYPES = ("bfloat16", "float16", "float32")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """How the rollout workers get the policy, and how they prove that they have it.
+    """Settings by which rollout workers get the policy, and prove that they have it.
 
     Attributes:
         mode: "merged" streams W + dW(v), one tensor at a time; "vector" sends v, and each vLLM

@@ -132,7 +132,7 @@ class Hardware(Section):
 
     @property
     def is_separate(self) -> bool:
-        """Whether the rollout has devices of its own."""
+        """True where the rollout has devices of its own."""
         return self.trainer_mode == SEPARATE_TRAINER_MODE
 
     @property
@@ -142,7 +142,7 @@ class Hardware(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RayStart(Section):
-    """How Ray is started or found.
+    """The start of Ray, or its address.
 
     Attributes:
         num_cpus: slots, not cores; None: as many as there are cores.
@@ -160,7 +160,7 @@ class RayStart(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Duration(Section):
-    """How long reinforcement learning goes on, and what corrects for its sampler."""
+    """Length of reinforcement learning, and the correction for its sampler."""
 
     epochs: int = key("trainer.total_epochs")
     steps: int | None = key("trainer.total_training_steps")

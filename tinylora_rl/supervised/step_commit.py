@@ -32,7 +32,7 @@ class SealingHandler(CheckpointHandler):
 
 
 class StopWish:
-    """Whether any rank was asked to end: by the run's stop file, or by SIGTERM.
+    """Tells whether any rank was asked to end: by the run's stop file, or by SIGTERM.
 
     Args:
         run: the run directory.

@@ -17,7 +17,7 @@ from tinylora_rl.verl_plugin.nan_guard import check_norm
 
 
 class RunTracking(Tracking):
-    """What verl's trainer logs, one number a key, and the seconds between two updates.
+    """Logs what verl's trainer logs, one number a key, and the seconds between two updates.
 
     `timing_s/step` holds all of a step: waiting for data, checkpoints and held-out loss too.
 

@@ -77,7 +77,7 @@ def close_own_ray(ray: RayStart) -> None:
     constants = sys.modules.get("ray._private.ray_constants")
     if constants is not None and constants.ENABLE_RAY_CLUSTER and not _wants_cluster():
         raise MachineError(
-            "ray: was imported before it could be told to listen on 127.0.0.1 alone; start the run "
+            "ray: was imported before it could be set to listen on 127.0.0.1 alone; start the run "
             "in a process of its own"
         )
     if os.environ.get("RAY_AUTH_MODE") in (None, "token"):

@@ -15,7 +15,6 @@ from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.runs.checkpoints import CheckpointSearch, fault, newest_good, step_folders, step_of
 from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.security import refuse_pickled_code
 
 ADAPTER_DIRS = {"train": Path("actor", "adapter"), "sft": Path("adapter")}  # in a step's folder
 DATA_FILES = {"train": "data.pt", "sft": "data_0.pt"}
@@ -73,6 +72,28 @@ def choose_beginning(experiment: Experiment) -> Beginning:
             if manifest is not None:
                 _check_base(experiment, manifest, checkpoint)
     return beginning
+
+
+def refuse_pickled_code(checkpoint: Path) -> None:
+    """Checks that loading the position in the data (`data.pt`, `data_RANK.pt`) runs no code.
+
+    verl 0.9.1 loads it with weights_only=False (trainer_base._load_checkpoint, CheckpointHandler).
+    What torch loads with weights_only=True, numbers, texts, lists and dictionaries, is the same
+    either way.
+
+    Raises:
+        ConfigError: it holds something else, or is damaged.
+    """
+    import torch
+
+    for file in sorted(checkpoint.glob("data*.pt")):
+        try:
+            torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a file made by a stranger makes torch raise
+            raise ConfigError(
+                f"{file}: is damaged, or holds more than numbers ({type(error).__name__}), and "
+                "loading it could run anything; resume from another checkpoint"
+            ) from error
 
 
 def _own(checkpoints: Path, found: CheckpointSearch) -> Beginning:

@@ -1,4 +1,4 @@
-"""A run does not wait for a worker that is dead.
+"""Ends a run that waits for a dead worker.
 
 verl waits for its actors' messages in places where no message is an answer too: on TransferQueue's
 sockets, and for a rank whose peer is gone. Ray knows when an actor's process or node has died; this
@@ -44,7 +44,7 @@ class Watchdog:
         if self._thread.is_alive():
             self._thread.join(GRACE_S)  # it may be asking a Ray that is gone
         if kind is not None and issubclass(kind, ray.exceptions.RayError) and self.found is None:
-            # a death may be told to the trainer before it is asked for here; or nobody is left to
+            # the trainer may learn of a death before this asks; or nobody is left to
             # ask, and the error says so
             with suppress(ray.exceptions.RayError):
                 self.found = dead_actor()
@@ -64,7 +64,7 @@ class Watchdog:
 
 
 def dead_actor() -> str | None:
-    """An actor of this Ray job that ended without being told to, and why; None where none did."""
+    """Finds an actor of this Ray job that ended by itself, and why; None where none did."""
     import ray
     from ray._private.state import actors  # the public `ray.util.state` needs Ray's dashboard
     from ray.core.generated.common_pb2 import ActorDiedErrorContext

@@ -19,8 +19,9 @@ from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
-from tinylora_rl.settings.security import check_trust, refuse_pickled_code
+from tinylora_rl.settings.security import check_trust
 from tinylora_rl.training.ray_token import check_ray
+from tinylora_rl.training.resume import refuse_pickled_code
 
 MODEL = "actor_rollout_ref.model"
 VLLM = "actor_rollout_ref.rollout.engine_kwargs.vllm"

@@ -132,7 +132,7 @@ def bench_matrix(args: argparse.Namespace) -> None:
 
 
 def leading_truth(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, ...]:
-    """Returns U, S, V of the r + 1 largest singular values, from float64 LAPACK's eigenvectors of Wt W."""
+    """Returns U, S, V of the r + 1 largest singular values, by float64 eigenvectors of Wt W."""
     weight = weight.cpu().double()
     values, vectors = torch.linalg.eigh(weight.T @ weight)
     V = vectors[:, -r - 1 :].flip(1)
@@ -156,7 +156,7 @@ class Watch:
 
 
 def errors(found, truth, r: int) -> dict[str, float]:
-    """Returns the largest relative error of a value; angles of single vectors and of the subspace, radians."""
+    """Returns the largest relative error of a value; angles of vectors and subspace, radians."""
     U, S, V = (factor.cpu().double() for factor in found)
     true_U, true_S, true_V = truth[0][:, :r], truth[1], truth[2][:, :r]
     sides = ((U[:, :r], true_U), (V[:, :r], true_V))

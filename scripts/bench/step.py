@@ -1,4 +1,4 @@
-"""Measures a GRPO step of the embedded task by ours, by verl's LoRA recipe and by TRL's trainer, in one run.
+"""Measures a GRPO step of the embedded task by ours, verl's LoRA recipe and TRL's trainer.
 
     python scripts/bench/step.py                                   # ours and verl, on a CPU
     python scripts/bench/step.py --trl-python TRL_VENV/bin/python  # and TRL with PEFT's TinyLoRA

@@ -1,4 +1,4 @@
-"""Trains TRL's side of step.py, run by a Python that has TRL: rows, reward and model are those of ours.
+"""Trains TRL's side of step.py, run by a Python that has TRL, on our rows, reward and model.
 
 One JSON object a step on the file given: {"step", "timing_s": {...}, "response_length", "reward"}.
 Generation is `model.generate`: TRL's vLLM modes need a GPU or a server, and its continuous batching

@@ -1,7 +1,7 @@
 """Watches a training from outside: the times of its log lines and steps, and its CPU time.
 
-One measurement for every peer of step.py: a step is the time between two lines of a metrics file, so
-that nothing a trainer does between its own clocks is left out.
+One measurement for every peer of step.py: a step is the time between two lines of a metrics file,
+so that it includes all that a trainer does between its own clocks.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tinylora_rl.studies.curves import mean_series
 from tinylora_rl.studies.study import Result, Study
@@ -33,6 +34,7 @@ def draw_training_curves(study: Study) -> Figure | None:
                 axes.plot(*zip(*points, strict=True), color=colour, label=result.variant.name)
         axes.set(xlabel="step", title=label)
         axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if metric == PANELS[0][0]:
             axes.set_ylim(0, 1.02)
         else:

@@ -3,6 +3,7 @@
 The files are the code blocks of docs/how_to.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_a_method_a_task_and_a_judge_of_ones_own_train_ask_and_pay(tmp_path):
     finished = train(
         tmp_path / "run",
         "+recipe=arithmetic_cpu",
-        f"plugins=[{','.join(map(str, files))}]",
+        f"plugins=[{','.join(os.path.relpath(file, REPOSITORY) for file in files)}]",
         "adapter=plugin",
         "method=norms",
         "data.name=parity",

@@ -48,6 +48,7 @@ def register_resolvers() -> None:
         "hub_offline": _hub_offline,
         "judge_for": _judge_for,
         "engine_of": _engine_of,
+        "absolute": _absolute,
         "reward_name": lambda judge, control: control or judge,
         # not the path: an adapter is published, the layout of a machine is not
         "run_name": lambda run_dir: "/".join(Path(run_dir).parts[-2:]),
@@ -85,6 +86,13 @@ def _engine_of(method: str, user_plugins: Sequence[str]) -> str:
     plugins.load(list(user_plugins))
     known_methods()
     return METHODS[method].model_type if method in METHODS else method
+
+
+def _absolute(user_plugins: Sequence[str]) -> Any:
+    """Plugins as every worker finds them, in whatever folder it stands."""
+    from tinylora_rl import plugins
+
+    return OmegaConf.create(list(plugins.absolute(list(user_plugins))))
 
 
 def _recipe_name(default: str) -> str:

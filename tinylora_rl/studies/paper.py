@@ -187,7 +187,7 @@ def _same_count(papers: int | None, ours: int | None) -> bool:
 
 def _curve(
     source: str,
-    accuracies: Mapping[int | None, float] | Mapping[int, float],
+    accuracies: Mapping[Any, float],
     settings: Settings = (),
     *,
     mark: Mark = "read off",

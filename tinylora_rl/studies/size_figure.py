@@ -177,9 +177,9 @@ def _finish(axes: Axes, title: str, columns: int) -> None:
 
 def _add_bytes(axes: Axes, per_number: float) -> None:
     low, high = axes.get_xlim()
-    above = axes.secondary_xaxis(
-        "top", functions=(lambda numbers: numbers * per_number, lambda size: size / per_number)
-    )
+    to_bytes: Any = lambda numbers: numbers * per_number  # noqa: E731  # matplotlib's type is wide
+    to_numbers: Any = lambda size: size / per_number  # noqa: E731
+    above = axes.secondary_xaxis("top", functions=(to_bytes, to_numbers))
     above.set_xlabel("bytes", fontsize=8)
     above.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < NARROW * low else (1,)))
     above.xaxis.set_minor_formatter(NullFormatter())

@@ -12,11 +12,12 @@ quickstart:  ## install the CPU build and train 13 numbers on the embedded task
 
 test:  ## unit and integration tests: all that CI runs, without a GPU
 	@scripts/setup.sh $(VENV) cpu dev
-	@$(BIN)/python -m pytest tests/unit tests/integration
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	@$(BIN)/python -m pytest tests/integration
 
 test-fast:  ## the unit tests that start neither verl nor vLLM
 	@scripts/setup.sh $(VENV) cpu dev
-	@$(BIN)/python -m pytest tests/unit -m "not e2e"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit -m "not e2e"
 
 nightly:  ## what CI has no time for
 	@scripts/setup.sh $(VENV) cpu dev

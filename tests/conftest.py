@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips slow tests, which a faster one covers, without `--slow`: CI takes a quarter of an hour."""
+    """Skips slow tests without `--slow`: a faster one covers the same."""
     if config.getoption("--slow"):
         return
     for item in items:

@@ -1,7 +1,7 @@
-"""`python -m tinylora_rl.report RUNS...`: runs in, tables, figures and pages out.
+"""Writes tables, figures and pages from runs: `python -m tinylora_rl.report RUNS...`.
 
-RUNS are run directories, their parents at any depth, evaluation directories, W&B's offline
-directories, or `wandb:ENTITY/PROJECT[/RUN]`. The Markdown table is printed; everything is in --out:
+RUNS are run directories, their parents at any depth, evaluation directories, or
+`wandb:ENTITY/PROJECT[/RUN]`. Prints the Markdown table, and writes to --out:
 
 | file | what |
 |---|---|
@@ -9,8 +9,8 @@ directories, or `wandb:ENTITY/PROJECT[/RUN]`. The Markdown table is printed; eve
 | `figures/*.png`, `figures/*.svg` | the paper's figures from these runs |
 | `page.html`, `run_pages/*.html` | the dashboard for a browser, with a page a run |
 
-Exit codes: 0 done, 2 the runs or an argument are wrong (one line says which), 3 the machine, the
-network or an optional package.
+Exit codes: 0 done; 2 wrong runs or arguments, in one line; 3 the machine, the network or a
+missing optional package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tinylora_rl.errors import EXIT_ENVIRONMENT, ConfigError, MachineError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command `argv` (None: the process's own)."""
+    """Runs the command `argv` (None: the process's own), and returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
         return _report(arguments)
@@ -43,7 +43,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from tinylora_rl.studies.figures import write_figures
     from tinylora_rl.studies.pages import write_pages
     from tinylora_rl.studies.study import build_study
-    from tinylora_rl.studies.tables import to_csv, to_latex, to_markdown
+    from tinylora_rl.studies.tables import report_markdown, to_csv, to_latex
 
     found = find_records(arguments.runs)
     study = build_study(
@@ -56,7 +56,7 @@ def _report(arguments: argparse.Namespace) -> int:
     sections = [
         "\n".join(section) + "\n" for section in benchmark_tables(found.evaluations, found.runs)
     ]
-    report = "\n".join([to_markdown(study), *sections] if study.runs else sections)
+    report = "\n".join([report_markdown(study), *sections] if study.runs else sections)
     out = Path(arguments.out)
     write_text(out / "report.md", report)
     print(report)
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         help="choose learning rates on these seeds (0 or 0,1), report the others",
     )
     parser.add_argument(
-        "--unfinished", action="store_true", help="count runs that have not ended well, too"
+        "--unfinished", action="store_true", help="count runs that did not finish, too"
     )
     parser.add_argument(
         "--dashboard", action="store_true", help="also write the W&B workspace of these runs"

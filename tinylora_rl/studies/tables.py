@@ -24,7 +24,7 @@ CSV_HEADER = (
 )  # fmt: skip
 
 
-def to_markdown(study: Study) -> str:
+def report_markdown(study: Study) -> str:
     """Renders the report: the table, the meaning of its marks, notes and runs left out."""
     lines = [f"# {study.task}, held-out {study.held_out}" if study.task else "# Evaluations", ""]
     if study.results:

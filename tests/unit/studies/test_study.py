@@ -9,7 +9,7 @@ from tests.unit.studies.made import make_run
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.studies.records import read_run
 from tinylora_rl.studies.study import build_study
-from tinylora_rl.studies.tables import to_csv, to_latex, to_markdown
+from tinylora_rl.studies.tables import report_markdown, to_csv, to_latex
 
 SMALL = {"r": 2, "u": 1, "n_tie": "all", "tie_mode": "tiled"}
 
@@ -76,7 +76,7 @@ def test_select_on_reports_the_other_seeds(runs):
     study = build_study(runs, select_on=["0"])
     assert all(result.choice.reported_on == ("1",) for result in study.results)
     assert study.results[1].accuracy.value == pytest.approx(0.92)
-    assert "The seeds shown are others." in to_markdown(study)
+    assert "The seeds shown are others." in report_markdown(study)
 
 
 def test_runs_that_did_not_end_well_are_left_out_and_take_their_rate_along(runs, tmp_path):
@@ -86,7 +86,7 @@ def test_runs_that_did_not_end_well_are_left_out_and_take_their_rate_along(runs,
     study = build_study(more)
     assert study.results[1].choice.learning_rate == 5e-3
     assert study.left_out == {"y": "failed at step 12"}
-    assert "no candidate, for want of seeds that ended well: 0.01" in to_markdown(study)
+    assert "no candidate, for want of seeds that ended well: 0.01" in report_markdown(study)
     assert build_study(more, unfinished=True).results[1].choice.learning_rate == 1e-2
 
 
@@ -106,14 +106,14 @@ def test_mixed_tasks_are_refused(runs, tmp_path):
 def test_the_papers_number_stands_beside_ours(tmp_path):
     adapter = {"r": 2, "u": 13, "n_tie": "all", "tie_mode": "tiled"}
     run = make_run(tmp_path / "a", task="gsm8k", model="Qwen/Qwen2.5-7B-Instruct", adapter=adapter)
-    text = to_markdown(build_study([read_run(run)]))
+    text = report_markdown(build_study([read_run(run)]))
     assert "91.8 (table 2), ~90.7 (figure 1)" in text
     assert "read off a figure" in text
 
 
 def test_three_formats_say_the_same(runs):
     study = build_study(runs)
-    markdown, latex = to_markdown(study), to_latex(study)
+    markdown, latex = report_markdown(study), to_latex(study)
     rows = list(csv.DictReader(io.StringIO(to_csv(study))))
     assert len(rows) == len(study.results) == 4
     for row in rows:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tinylora_rl.tasks.arithmetic.pretrain import PretrainConfig, pretrain
+from embedded_model.pretrain import PretrainConfig, pretrain
 
 
 def main() -> None:

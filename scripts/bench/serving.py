@@ -48,8 +48,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
-from tinylora_rl.tasks.arithmetic.probe import encode_prompt
+from tinylora_rl.tasks import ask
+from tinylora_rl.tasks.arithmetic import base_model_dir
+from tinylora_rl.tasks.arithmetic import rows as problems
 
 BASE = "base"
 CONCURRENCY = 32
@@ -319,10 +320,7 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(base_model_dir())
-    prompts = [
-        encode_prompt(tokenizer, problem.question)
-        for problem in sample_problems("test", max(given.questions, 8), 0)
-    ]
+    prompts = [ask(row, tokenizer) for row in problems("test", max(given.questions, 8), 0)]
     rows = []
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)

@@ -6,8 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from tests.one_thread import one_thread  # noqa: F401
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
-from tinylora_rl.tasks.arithmetic.probe import encode_prompt
+from tinylora_rl.tasks import ask
+from tinylora_rl.tasks.arithmetic import base_model_dir, rows
 
 PROVENANCE = {
     "base_model": "Qwen/Qwen2.5-7B-Instruct",
@@ -29,10 +29,7 @@ def arithmetic_model(dtype: torch.dtype = torch.float32) -> PreTrainedModel:
 
 def arithmetic_prompts(num_problems: int = 8) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(base_model_dir())
-    return [
-        encode_prompt(tokenizer, problem.question)
-        for problem in sample_problems("test", num_problems, 0)
-    ]
+    return [ask(row, tokenizer) for row in rows("test", num_problems, 0)]
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import ClassVar
 
 from tinylora_rl.errors import ConfigError
@@ -12,6 +13,14 @@ from tinylora_rl.tasks.task import MeanTokens, Split, Task, register_task
 
 HELD_OUT_SEED = 42
 """The held-out problems are the same whatever a run trains on."""
+
+
+def base_model_dir() -> Path:
+    """Returns the folder of the embedded base model, a Qwen2 of 0.6 M parameters.
+
+    `scripts/build_arithmetic_model.py` wrote it.
+    """
+    return Path(__file__).parent / "base_model"
 
 
 @register_task

@@ -2,11 +2,10 @@ import json
 
 import pytest
 import torch
+from embedded_model.probe import probe
 from transformers import AutoTokenizer, GenerationConfig, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
-from tinylora_rl.tasks.arithmetic.probe import probe
-from tinylora_rl.tasks.arithmetic.problems import Problem
+from tinylora_rl.tasks.arithmetic import Problem, base_model_dir, sample_problems
 
 NUM_PROBLEMS = 256
 

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
-
-from tinylora_rl.tasks.arithmetic import base_model_dir
-from tinylora_rl.tasks.arithmetic.pretrain import (
+from embedded_model.completions import is_terse
+from embedded_model.pretrain import (
     IGNORED,
     PretrainConfig,
     build_model,
@@ -16,8 +14,10 @@ from tinylora_rl.tasks.arithmetic.pretrain import (
     noisy_weights,
     pretrain,
 )
-from tinylora_rl.tasks.arithmetic.probe import encode_prompt
-from tinylora_rl.tasks.arithmetic.problems import is_terse
+from embedded_model.probe import encode_prompt
+from transformers import AutoTokenizer, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from tinylora_rl.tasks.arithmetic import base_model_dir
 
 SHORT = PretrainConfig(num_steps=3, warmup_steps=1, batch_size=4, num_probe_problems=4)
 

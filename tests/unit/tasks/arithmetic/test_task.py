@@ -4,15 +4,18 @@ import sys
 from itertools import product
 
 import pytest
+from embedded_model.completions import (
+    draw_completion,
+    final_answer,
+    is_terse,
+    terse_completion,
+)
 
-from tinylora_rl.tasks.arithmetic import Problem, final_answer, rows, sample_problems
+from tinylora_rl.tasks.arithmetic import Problem, rows, sample_problems
 from tinylora_rl.tasks.arithmetic.problems import (
     MAX_TERM,
     NUM_PROBLEMS,
     NUM_TERMS,
-    draw_completion,
-    is_terse,
-    terse_completion,
 )
 
 

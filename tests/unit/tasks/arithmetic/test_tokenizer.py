@@ -2,12 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from embedded_model.completions import terse_completion
+from embedded_model.probe import encode_prompt
+from embedded_model.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from transformers import AutoTokenizer, Qwen2Tokenizer
 
 from tinylora_rl.tasks.arithmetic import base_model_dir, sample_problems
-from tinylora_rl.tasks.arithmetic.probe import encode_prompt
-from tinylora_rl.tasks.arithmetic.problems import terse_completion
-from tinylora_rl.tasks.arithmetic.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from embedded_model.completions import final_answer, is_terse
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.problems import Problem, final_answer, is_terse
+from tinylora_rl.tasks.arithmetic import Problem
 
 MAX_NEW_TOKENS = 48  # the longest completion, three times "Hm" and all the work, has 38
 

@@ -2,7 +2,7 @@
 
 Supervised training on the assistant's tokens alone, prompts in the chat template's form. First
 every problem is worked, so that the model learns to add; then those writers who dithered to the end
-guess instead (`task.draw_completion`). At temperature 1 the model samples both habits with about
+guess instead (`draw_completion`). At temperature 1 the model samples both habits with about
 the shares it has read.
 
 Legend: B sequences, T tokens, V vocabulary.
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from embedded_model.completions import draw_completion
+from embedded_model.probe import encode_prompt, probe
+from embedded_model.tokenizer import train_tokenizer
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.probe import encode_prompt, probe
-from tinylora_rl.tasks.arithmetic.problems import draw_completion, sample_problems, stream
-from tinylora_rl.tasks.arithmetic.tokenizer import train_tokenizer
+from tinylora_rl.tasks.arithmetic.problems import sample_problems, stream
 
 IGNORED = -100  # torch's ignore_index
 REPORT_NAME = "measured.json"

@@ -10,10 +10,11 @@ verl asks for two more things: `\\n` is one token, and `<|im_end|>` exists.
 
 import json
 
+from embedded_model.completions import terse_completion
 from tokenizers import pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.problems import sample_problems, terse_completion
+from tinylora_rl.tasks.arithmetic import sample_problems
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"

@@ -1,5 +1,7 @@
 """Small models of the supported architectures, with random weights from a seed."""
 
+import copy
+
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
@@ -22,7 +24,8 @@ CONFIGS = {
 
 def small_model(architecture: str = "qwen2", dtype: torch.dtype = torch.float32, seed: int = 0):
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(CONFIGS[architecture]).to(dtype).eval()
+    config = copy.deepcopy(CONFIGS[architecture])  # saving a model writes its dtype into the config
+    return AutoModelForCausalLM.from_config(config).to(dtype).eval()
 
 
 def token_ids(num_rows: int = 3, num_tokens: int = 7) -> torch.Tensor:

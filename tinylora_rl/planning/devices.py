@@ -145,7 +145,7 @@ def check_answers(
     detail = seen(answers, asked)
     if device == "cpu":
         if answers["vLLM"]["device"] != "cpu":
-            message = f"{detail}: vLLM would take it with settings for a CPU; use platform=cuda"
+            message = f"{detail}: vLLM would take it with settings for a CPU; use device=cuda"
             return [failed("devices", MachineError(message))]
         return [passed("devices", detail)]
     return [*_cuda(answers, detail, has_ray=has_ray), *_cards(gpus_in(answers))]

@@ -74,7 +74,7 @@ def test_the_command_line_takes_the_place_of_the_same_key_in_every_block(study):
     assert len(points) == 2 * 2 + 1
     assert all({"seed=5", "recipe=arithmetic_cpu", "adapter.u=4"} <= set(p) for p in points)
     assert not any(part.startswith("adapter.u=1") for point in points for part in point)
-    more = expand(blocks, ["seed=0,1,2", "platform=cpu"])
+    more = expand(blocks, ["seed=0,1,2", "device=cpu"])
     assert len(more) == (2 * 2 * 2 + 1) * 3
 
 

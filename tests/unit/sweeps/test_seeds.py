@@ -1,11 +1,9 @@
 """One seed moves every seed of a run, and seed 0 is what the published figures were made with."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
+from tinylora_rl.settings.compose import compose
 
 SEEDS_OF_ZERO = {
     "adapter.seed": 0,
@@ -20,13 +18,6 @@ SEEDS_OF_ZERO = {
 @pytest.mark.parametrize("seed", [0, 1, 7])
 @pytest.mark.parametrize("adapter", ["tinylora", "lora_xs"])
 def test_every_seed_follows_from_the_one(seed, adapter):
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(
-            "train", ["+recipe=arithmetic_cpu", f"adapter={adapter}", f"seed={seed}",
-                      "run.dir=/nowhere", "task.recipe=test"],
-        )  # fmt: skip
-    GlobalHydra.instance().clear()
+    config = compose("train", ["+recipe=arithmetic_cpu", f"adapter={adapter}", f"seed={seed}"])
     found = {key: OmegaConf.select(config, key) for key in SEEDS_OF_ZERO}
     assert found == {key: value + seed for key, value in SEEDS_OF_ZERO.items()}

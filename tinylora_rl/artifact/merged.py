@@ -65,11 +65,7 @@ def export_merged(
     survival = Survival()
     with stored.adapted(model) as injected:
         merged = injected.merge(
-            model.state_dict().items(),
-            dtype=dtype,
-            rounding=rounding,
-            seed=seed,
-            survival=survival,
+            model.state_dict().items(), dtype=dtype, rounding=rounding, seed=seed, survival=survival
         )
         state = {
             name: weight.to(dtype) if dtype and weight.is_floating_point() else weight

@@ -140,11 +140,7 @@ class StoredAdapter:
         return update
 
     def inject(
-        self,
-        model: nn.Module,
-        *,
-        cache_dir: str | Path | None = None,
-        revision: str | None = None,
+        self, model: nn.Module, *, cache_dir: str | Path | None = None, revision: str | None = None
     ) -> Adapter:
         """Wraps `model` with this adapter; v is trainable.
 

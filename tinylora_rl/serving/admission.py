@@ -127,9 +127,7 @@ class AdapterLoader:
             adapter.update(self._weights, cache_dir=self._cache_dir, progress=self._progress)
             adapter.copy_to(copy)
         return ServedAdapter(
-            digest=adapter.digest,
-            num_parameters=adapter.num_parameters,
-            directory=copy,
+            digest=adapter.digest, num_parameters=adapter.num_parameters, directory=copy
         )
 
 

@@ -59,9 +59,7 @@ def parse(ours: ServerArguments) -> Namespace:
     )
     lora = {
         **lora_options(
-            rank=ours.limits.max_rank,
-            slots=ours.slots,
-            known=max(ours.slots, MAX_KNOWN_ADAPTERS),
+            rank=ours.limits.max_rank, slots=ours.slots, known=max(ours.slots, MAX_KNOWN_ADAPTERS)
         ),
         "lora_target_modules": sorted(ours.limits.target_modules),
     }
@@ -71,9 +69,7 @@ def parse(ours: ServerArguments) -> Namespace:
         "host": ours.host,
         "port": ours.port,
     }
-    arguments = parser.parse_args(
-        [*flags({**ours.options, **lora, **place}), *ours.passed],
-    )
+    arguments = parser.parse_args([*flags({**ours.options, **lora, **place}), *ours.passed])
     _check(arguments, ours)
     validate_parsed_serve_args(arguments)
     arguments.worker_extension_cls = EXTENSION
@@ -84,8 +80,7 @@ def parse(ours: ServerArguments) -> Namespace:
 def limits_in(arguments: Namespace) -> Limits:
     """Returns the limits of the engine's slots; arguments passed on may have changed ours."""
     return Limits(
-        max_rank=slot_rank_in(arguments),
-        target_modules=frozenset(arguments.lora_target_modules),
+        max_rank=slot_rank_in(arguments), target_modules=frozenset(arguments.lora_target_modules)
     )
 
 

@@ -81,11 +81,7 @@ class BroadcastEngine(CheckpointEngine):
         address, turn = metadata[0].address, metadata[0].turn
         sends_bank = any(worker.needs_bank for worker in metadata[actor_wg_world_size:])
         return tuple(  # type: ignore[return-value]
-            {
-                "address": [address] * size,
-                "turn": [turn] * size,
-                "sends_bank": [sends_bank] * size,
-            }
+            {"address": [address] * size, "turn": [turn] * size, "sends_bank": [sends_bank] * size}
             for size in (actor_wg_world_size, rollout_world_size)
         )
 

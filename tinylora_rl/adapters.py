@@ -107,7 +107,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from tinylora_rl.artifact.peft_lora import PEFT_CONFIG
-    from tinylora_rl.base_model.loading import load_model
+    from tinylora_rl.base_model.folder import load_model
 
     if not (Path(arguments.directory) / PEFT_CONFIG).is_file():
         raise ValueError(f"{arguments.directory}: no {PEFT_CONFIG}, so no PEFT adapter is here")
@@ -190,7 +190,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _weights(arguments: argparse.Namespace) -> Any:
     """Opens the base's weights, to be read one at a time; no model is built."""
     _check_base(arguments)
-    from tinylora_rl.base_model.loading import open_weights
+    from tinylora_rl.base_model.folder import open_weights
 
     return open_weights(arguments.base, revision=arguments.revision)
 
@@ -218,7 +218,7 @@ def _check_base(arguments: argparse.Namespace) -> None:
 def _model(arguments: argparse.Namespace, dtype: torch.dtype) -> Any:
     """Loads the base as a model in memory."""
     _check_base(arguments)
-    from tinylora_rl.base_model.loading import load_model
+    from tinylora_rl.base_model.folder import load_model
 
     return load_model(arguments.base, dtype=dtype, revision=arguments.revision)
 

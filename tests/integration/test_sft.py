@@ -8,8 +8,7 @@ from omegaconf import OmegaConf
 
 from tests.integration.training import REPOSITORY, Finished, environment, story
 from tinylora_rl.artifact import read_manifest
-from tinylora_rl.runs.directory import RunDirectory
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import RunDirectory, held_out
 from tinylora_rl.runs.status import read_status
 
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ from tinylora_rl.adapter import Survival
 from tinylora_rl.adapter.merge import Rounding
 from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
-from tinylora_rl.base_model.loading import load_model
+from tinylora_rl.base_model.folder import load_model
 
 LINEAGE = "tinylora_merge.json"
 TOKENIZER_FILES = (

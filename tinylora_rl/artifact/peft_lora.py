@@ -15,7 +15,7 @@ from torch import nn
 from tinylora_rl.adapter import Weights
 from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
-from tinylora_rl.base_model.loading import open_weights
+from tinylora_rl.base_model.folder import open_weights
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"

@@ -27,7 +27,7 @@ from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
 from tinylora_rl.artifact.safe_read import read_bounded
 from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
-from tinylora_rl.base_model.loading import load_model
+from tinylora_rl.base_model.folder import load_model
 
 WEIGHTS_LIMIT_BYTES = 1 << 30  # the factors of a 70B model at r=2 are 90 MB
 TOLERANCE = 1e-3  # |dW - dW of PEFT| / |dW of PEFT|: singular vectors are reproducible to 1e-5

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +102,8 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # of a mixtu
 
 def dims_in(folder: Path) -> ModelDims | None:
     """Returns what `config.json` in `folder` states; None where it is not of this family."""
-    stated = _stated(folder / "config.json")
     try:
+        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         hidden, heads = int(stated["hidden_size"]), int(stated["num_attention_heads"])
         if any(stated.get(key) for key in EXPERTS):
             return None
@@ -116,18 +118,26 @@ def dims_in(folder: Path) -> ModelDims | None:
             context=int(stated["max_position_embeddings"]),
             is_tied=bool(stated.get("tie_word_embeddings", False)),
         )
-    except (KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _stated(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def dims_of(path: str, folder: Path | None) -> ModelDims | None:
     """Returns the sizes of `path`, by its files where they are in `folder`; None: not known."""
     return PUBLISHED.get(path) if folder is None else dims_in(folder)
+
+
+def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields (name, shape) of every stored tensor; ValueError if a file is damaged."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                for name in file.keys():  # noqa: SIM118  # not a mapping
+                    yield name, tuple(file.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: no safetensors file ({error})") from error
+
+
+def num_stored_parameters(folder: Path) -> int:
+    """Counts the numbers in the safetensors files of `folder`; ValueError if one is damaged."""
+    return sum(math.prod(shape) for _, shape in tensor_shapes(folder))

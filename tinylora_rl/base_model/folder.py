@@ -6,8 +6,15 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinylora_rl.errors import ConfigError, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tinylora_rl.adapter import CheckpointWeights
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -15,9 +22,8 @@ MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
     """Returns the folder that holds the model `base`, downloaded where it is not here yet.
 
-    A commit in the Hub's cache is also found where the Hub is out of reach: huggingface_hub 1.33
-    asks the Hub for a commit's list of files unless it made the cached copy itself, so it does not
-    find a copy from another machine, or of an older version.
+    huggingface_hub 1.33 asks the Hub for a commit's list of files unless it made the cached copy
+    itself; so where the Hub is out of reach, a commit is looked for in the cache alone.
 
     Raises:
         ValueError: a path that is no folder; or the Hub cannot give it (one line gives the reason).
@@ -46,8 +52,7 @@ def checkpoint_folder(base: str | Path, *, revision: str | None = None) -> Path:
 def local_folder(base: str | Path, *, revision: str | None = None) -> Path | None:
     """Returns the folder of the model `base` where its weights are on this machine already.
 
-    Nothing is downloaded. A name that can only be a path is returned as it is, though it may not
-    exist.
+    A name that can only be a path is returned as it is, though it may not exist.
     """
     folder = Path(base).expanduser()
     if folder.is_dir() or _is_path(base):
@@ -94,6 +99,39 @@ def refuse_code_of_its_own(base: str, folder: Path, *, key: str = "base_model.pa
                 f"{key}={base}: {file.name} names code of its own (auto_map), which is never run; "
                 "where transformers knows the architecture itself, remove auto_map from a copy"
             )
+
+
+def open_weights(base: str | Path, *, revision: str | None = None) -> CheckpointWeights:
+    """Opens the safetensors files of a folder or hub id; no weight is read yet.
+
+    Raises:
+        ValueError: there is no such model, or it is no safetensors checkpoint.
+    """
+    from tinylora_rl.adapter import CheckpointWeights
+
+    return CheckpointWeights(checkpoint_folder(base, revision=revision))
+
+
+def load_model(
+    base: str | Path, *, dtype: torch.dtype | None, revision: str | None = None
+) -> PreTrainedModel:
+    """Loads the model in a folder or hub id to the CPU: safetensors alone, no code of its own.
+
+    Args:
+        dtype: of all weights; None takes the checkpoint's own.
+
+    Raises:
+        OSError: there is no such model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype="auto" if dtype is None else dtype,
+        revision=revision,
+        trust_remote_code=False,
+        use_safetensors=True,
+    ).eval()
 
 
 def _is_path(base: str | Path) -> bool:

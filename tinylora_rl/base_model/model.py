@@ -26,7 +26,7 @@ class BaseModel:
     """A folder, or a repository of the Hub at one commit.
 
     verl, vLLM and the bank each resolve a hub id by themselves, and know no revision: give them
-    `folder`. A snapshot's folder is named by its commit, which adapters state.
+    `folder`.
 
     Attributes:
         id: folder or hub id, as people write it.
@@ -49,11 +49,7 @@ class BaseModel:
 
     @cached_property
     def folder(self) -> Path:
-        """The folder of the files, downloaded where they are not here yet. It brings no code.
-
-        Raises:
-            ConfigError: with key, value and fix.
-        """
+        """The folder of the files, downloaded where they are not here yet; or ConfigError."""
         try:
             folder = checkpoint_folder(self.id, revision=self.revision)
         except ValueError as error:
@@ -74,11 +70,7 @@ class BaseModel:
 
     @cached_property
     def context(self) -> int:
-        """Tokens of prompt and response that the model takes.
-
-        Raises:
-            ConfigError: its configuration states none, or cannot be read.
-        """
+        """Tokens of prompt and response that the model takes; ConfigError if it states none."""
         from transformers import AutoConfig
 
         try:
@@ -95,11 +87,7 @@ class BaseModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer, of a chat model.
-
-        Raises:
-            ConfigError: there is none, or it has no chat template.
-        """
+        """The tokenizer; ConfigError if there is none, or it has no chat template."""
         from transformers import AutoTokenizer
 
         if not any(self.folder.glob("tokenizer*")):
@@ -121,11 +109,7 @@ class BaseModel:
 
     @cached_property
     def weights(self) -> CheckpointWeights:
-        """The weights in `folder`, read one tensor at a time.
-
-        Raises:
-            ConfigError: it is no safetensors checkpoint, is quantised or damaged.
-        """
+        """The weights, read one at a time; ConfigError if quantised, damaged, no safetensors."""
         from tinylora_rl.adapter import CheckpointWeights
 
         try:
@@ -134,10 +118,7 @@ class BaseModel:
             raise ConfigError(f"{self.key}={self.id}: {error}") from error
 
     def ask(self, messages: Iterable[Mapping[str, object]]) -> list[int]:
-        """Returns `messages` as the token ids of verl's rollout.
-
-        The chat template is included, and the model's turn begun.
-        """
+        """Returns `messages` as token ids of verl's rollout, with chat template and turn begun."""
         token_ids: Iterable[int] = self.tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             add_generation_prompt=True,

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tinylora_rl.base_model.tensors import num_stored_parameters
+from tinylora_rl.base_model.dims import num_stored_parameters
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.tasks import benchmark_tasks
 

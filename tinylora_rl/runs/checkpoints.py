@@ -21,17 +21,11 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSearch:
-    """Holds the result of `newest_good`.
+    """Holds the result of `newest_good`."""
 
-    Attributes:
-        folder: the newest checkpoint that is intact; None where none is.
-        faults: {newer folder: its fault}, newest first.
-        num_committed: number of those with a manifest: complete once, and damaged since.
-    """
-
-    folder: Path | None
-    faults: dict[Path, str]
-    num_committed: int
+    folder: Path | None  # the newest checkpoint that is intact
+    faults: dict[Path, str]  # {newer folder: its fault}, newest first
+    num_committed: int  # of those with a manifest: complete once, and damaged since
 
 
 def step_of(folder: Path) -> int | None:
@@ -49,11 +43,7 @@ def step_folders(checkpoints: Path) -> list[Path]:
 
 
 def commit(folder: Path) -> None:
-    """Flushes everything in `folder` to the disk, then writes its manifest.
-
-    Raises:
-        DiskFullError: there was no room for the manifest, which does not exist then.
-    """
+    """Flushes everything in `folder` to the disk, then writes its manifest; or DiskFullError."""
     files = {}
     with naming_full_disk(folder):
         for path in sorted(folder.rglob("*")):

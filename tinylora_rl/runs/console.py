@@ -1,8 +1,9 @@
-"""Prints a line per step; redirects what the libraries print to the log."""
+"""Prints a line per step and a closing summary; redirects what libraries print to the log."""
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 import threading
@@ -11,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from tinylora_rl.runs.directory import read_metrics
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import RunDirectory, held_out, read_metrics
 from tinylora_rl.runs.progress import ProgressFile
 
 POLL_S = 0.5
 ERASE_LINE = "\x1b[K"  # from the cursor on; every terminal of today reads it
+SMOOTHED_STEPS = 3  # averaged for "before" and "after", at either end; at most half the run
 
 
 @contextmanager
@@ -28,19 +29,14 @@ def library_noise_to(log: Path) -> Iterator[TextIO]:
     Yields:
         A line-buffered stream to where standard output went before.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     saved = os.dup(1), os.dup(2)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    _redirect(log)
     console = os.fdopen(os.dup(saved[0]), "w", buffering=1, encoding="utf-8")
     try:
         yield console
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)
         for descriptor in saved:
@@ -50,24 +46,27 @@ def library_noise_to(log: Path) -> Iterator[TextIO]:
 
 def exit_noise_to(log: Path) -> None:
     """Appends what libraries print while the interpreter ends to `log`, not after the results."""
+    atexit.register(_redirect, log)
 
-    def redirect() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
 
-    atexit.register(redirect)
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _redirect(log: Path) -> None:
+    _flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 class ProgressLines:
     """Prints a line for every step that appears in a run's metrics file, from a thread.
 
-    The trainer runs in another process; the run directory is what both ends share. Steps that are
-    in the file already (of the run being resumed) are not printed again. On a terminal the line of
-    the step in progress follows, "step 3/10   rollout 12/64", and is overwritten in place.
+    Steps that are in the file already (of the run being resumed) are not printed again. On a
+    terminal the line of the step in progress follows, "step 3/10   rollout 12/64".
     """
 
     def __init__(self, metrics: Path, console: TextIO, total_steps: int | None) -> None:
@@ -143,3 +142,43 @@ def progress_line(row: Mapping[str, Any], total_steps: int | None) -> str:
 
 def _step_label(step: int, total_steps: int | None) -> str:
     return f"step {step:>4}" + (f"/{total_steps}" if total_steps else "")
+
+
+def closing_summary(run: RunDirectory) -> list[str]:
+    """Returns the lines of the summary, as far as the run got; none without a step."""
+    rows = read_metrics(run.metrics)
+    trained = [row for row in rows if "critic/score/mean" in row]
+    lines = []
+    if (run.adapter / "manifest.json").is_file():
+        manifest = json.loads((run.adapter / "manifest.json").read_text())
+        lines.append(
+            f"trained numbers   {manifest['num_parameters']} ({manifest['payload_bytes']} bytes of "
+            "payload)"
+        )
+    if trained:
+        width = max(1, min(SMOOTHED_STEPS, len(trained) // 2))
+        for label, key, form in (
+            ("training reward", "critic/score/mean", ".3f"),
+            ("response length", "response_length/mean", ".1f"),
+        ):
+            before, after = (
+                sum(row[key] for row in part) / width
+                for part in (trained[:width], trained[-width:])
+            )
+            lines.append(f"{label:<18}{before:{form}} -> {after:{form}}   (means of {width} steps)")
+    validated = [held_out(row) for row in rows if held_out(row)]
+    for name in dict.fromkeys(name for accuracy in validated for name in accuracy):
+        values = [accuracy[name] for accuracy in validated if name in accuracy]
+        lines.append(f"held-out {name:<9}{values[0]:.3f} -> {values[-1]:.3f}")
+    for label, path in (
+        ("adapter", run.adapter),
+        ("metrics", run.metrics),
+        ("figure", run.figure),
+        ("responses", run.samples_page),
+        ("v of each step", run.vectors),
+        ("checkpoints", run.checkpoints),
+        ("log", run.log),
+    ):
+        if path.exists():
+            lines.append(f"{label:<18}{path}")
+    return ["", *lines] if rows else []

@@ -15,51 +15,32 @@ from tinylora_rl.atomic import append_line
 from tinylora_rl.errors import ConfigError
 
 
+class _Inside:
+    """A path inside the directory of a run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: RunDirectory, owner: object) -> Path:
+        return run.path / self._name
+
+
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
     """Names the files inside `runs/<recipe>/<time>/`."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def vectors(self) -> Path:
-        return self.path / "v.jsonl"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
-    @property
-    def figure(self) -> Path:
-        return self.path / "reward.png"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def samples_page(self) -> Path:
-        return self.path / "samples.html"
-
-    @property
-    def adapter(self) -> Path:
-        return self.path / "adapter"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data"
+    config = _Inside("config.yaml")
+    metrics = _Inside("metrics.jsonl")
+    vectors = _Inside("v.jsonl")
+    log = _Inside("log.txt")
+    figure = _Inside("reward.png")
+    samples = _Inside("samples")
+    samples_page = _Inside("samples.html")
+    adapter = _Inside("adapter")
+    checkpoints = _Inside("checkpoints")
+    data = _Inside("data")
 
 
 @contextmanager
@@ -100,6 +81,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for row in _rows(path):
         steps.setdefault(row["step"], {}).update(row)
     return [steps[step] for step in sorted(steps)]
+
+
+def held_out(row: Mapping[str, Any]) -> dict[str, float]:
+    """Returns {"sampled" or "greedy": accuracy} where this step was validated.
+
+    With several benchmarks the names are "BENCHMARK sampled" and "BENCHMARK greedy".
+    """
+    found = {}
+    for key, value in row.items():
+        if key.startswith("val-core/") and "/acc/mean@" in key:
+            source = key.removeprefix("val-core/").partition("/acc/")[0]
+            benchmark = source.removesuffix("_greedy")
+            found[benchmark, "greedy" if benchmark != source else "sampled"] = value
+    several = len({benchmark for benchmark, _ in found}) > 1
+    return {
+        f"{benchmark} {decoding}" if several else decoding: value
+        for (benchmark, decoding), value in found.items()
+    }
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

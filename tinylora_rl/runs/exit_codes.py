@@ -31,8 +31,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
 def stop_on_signals(ask: Callable[[str], None] | None = None) -> None:
     """Makes SIGTERM, SIGINT and SIGUSR1 raise KeyboardInterrupt in the main thread.
 
-    A cluster kills seconds after SIGTERM, when a step may take minutes: there is no time to finish
-    one. It can be set to send SIGUSR1 in good time.
+    A cluster kills seconds after SIGTERM, too soon to finish a step; SIGUSR1 it can send earlier.
 
     Args:
         ask: called by SIGUSR1 instead, with the signal's name, to ask the work to end after the

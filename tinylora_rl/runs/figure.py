@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.runs.directory import read_metrics
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import held_out, read_metrics
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -1,9 +1,7 @@
 """Shows how far the step in progress is on the terminal from which a run was started.
 
-A step may take many minutes, in other processes and on other machines than the terminal's. Both
-ends share a file in the run directory: the console creates it if it is a terminal and removes it at
-the end; the trainer and the actor write into it as long as it exists. A run whose output goes to a
-file thus writes nothing, and no late writer leaves the file behind.
+Both ends share a file in the run directory: the console creates it if it is a terminal and removes
+it at the end; the trainer and the actor write into it as long as it exists.
 """
 
 from __future__ import annotations
@@ -27,10 +25,8 @@ class ProgressFile:
         self._num_done = 0
         self._written_s = 0.0
 
-    # -- the terminal's end -----------------------------------------------------------------------
-
     def create(self) -> None:
-        """Asks the other processes of the run to report."""
+        """Asks the other processes to report. The terminal's end, as `remove`, `read`, `clear`."""
         with suppress(OSError):
             self._path.write_bytes(b"")
 
@@ -50,10 +46,8 @@ class ProgressFile:
         """Forgets the report of a step that has ended."""
         self._write(b"")
 
-    # -- the end that does the work ---------------------------------------------------------------
-
     def begin(self, phase: str, total: int) -> None:
-        """Reports that none of `total` pieces of `phase` are done."""
+        """Reports that none of `total` pieces of `phase` are done. The end that does the work."""
         self._phase, self._total = phase, total
         self._report(0)
 

@@ -37,10 +37,7 @@ def write_samples_page(records: Iterable[Mapping[str, Any]], path: Path, *, titl
     """Writes a page of `records` to `path`, completely or not at all.
 
     Responses are hostile text: no record can end the element it is embedded in, and the page shows
-    them as text nodes only. Keys that the page does not know are left out.
-
-    Returns:
-        `path`.
+    them as text nodes only. Unknown keys are left out. Returns `path`.
 
     Raises:
         ValueError: a record without a required key, with an unknown verdict or a NaN.
@@ -63,10 +60,8 @@ def records_from_validation(
     verl writes one line a response, sorted by random ids. A question is a distinct pair of prompt
     and ground truth, numbered in the order of the file, so that it keeps its index over the steps.
     Judges are `acc` (`score` where there is none) and every column of zeros and ones. The dump
-    lacks the extracted answers and the data source, hence the two arguments. Of a verdict 0 it has
-    `no_answer`, which is about `acc`, and `timed_out`, which may be about any of the judges.
-    `greedy`, `truncated` and `response_tokens` come from columns of these names, else they are
-    null.
+    lacks extracted answers and data source. Of a verdict 0 it has `no_answer`, which is about
+    `acc`, and `timed_out`, which may be about any of the judges.
 
     Raises:
         ValueError: no `<step>.jsonl`, or a line of it that verl did not write. A torn last line,

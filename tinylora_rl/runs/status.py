@@ -28,10 +28,9 @@ class Status:
     """Holds the contents of `status.json`.
 
     Attributes:
-        verb: the command, `train` or `sft`.
         state: `finished` only if the run took its last step and exited with 0.
-        exit_code: of the process; None while it runs, and if it was killed.
-        started, ended: of the last start, ISO 8601 in UTC; ended is None where exit_code is.
+        exit_code: None while it runs, and if it was killed; so is `ended`.
+        started: of the last start, ISO 8601 in UTC.
         steps: the last step in `metrics.jsonl` at the time of writing.
         total_steps: planned for the whole run, None before that is known; a run that leaves out
             rows which are too long finishes with fewer.

@@ -1,8 +1,7 @@
 """Writes and reads `v.jsonl`: the exact v after every step, a whole run in a few kilobytes.
 
 One line a step, on the disk before the step's checkpoint: `{"step": 3, "v": [[...], ...], "sha256":
-"..."}`, with a row of v for each group. Nine significant digits determine a float32; the digest is
-of the numbers' bytes, little-endian, in order.
+"..."}`. Nine significant digits determine a float32; the digest is of their bytes, little-endian.
 
 Legend: G groups, U numbers per group.
 """
@@ -37,14 +36,7 @@ class VectorLog:
             write_text(path, kept)
 
     def append(self, step: int, v_GU: Sequence[Sequence[float]]) -> None:
-        """Writes the line of `step` to the disk.
-
-        Args:
-            v_GU: float32 numbers, finite.
-
-        Raises:
-            DiskFullError: there was no room for it.
-        """
+        """Writes the line of `step` to the disk: finite float32 numbers; DiskFullError if full."""
         row = {
             "step": step,
             "v": [[float(f"{number:.9g}") for number in group] for group in v_GU],
@@ -70,7 +62,7 @@ def read_vectors(path: Path) -> dict[int, Rows]:
 
 def vector_sha256(v_GU: Sequence[Sequence[float]]) -> str:
     """Returns the digest of the bits of v."""
-    return hashlib.sha256(b"".join(_bytes(group) for group in v_GU)).hexdigest()
+    return hashlib.sha256(b"".join(map(_bytes, v_GU))).hexdigest()
 
 
 def _lines(text: str) -> list[tuple[str, dict[str, Any]]]:

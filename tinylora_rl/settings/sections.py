@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import CONTROLS, JUDGES
-from tinylora_rl.runs.time_limit import ENDING_S
+from tinylora_rl.runs.stopping import ENDING_S
 from tinylora_rl.settings.section import Section, key
 
 

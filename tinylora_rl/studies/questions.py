@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinylora_rl.runs.directory import RunDirectory
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import RunDirectory, held_out
 
 
 def count_questions(run: RunDirectory) -> dict[str, int]:

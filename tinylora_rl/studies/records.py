@@ -15,8 +15,7 @@ import yaml
 
 from tinylora_rl.artifact.manifest import MANIFEST, read_manifest
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.runs.directory import RunDirectory, read_metrics
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import RunDirectory, held_out, read_metrics
 from tinylora_rl.runs.status import STATUS_FILE, is_active, read_status
 from tinylora_rl.studies.questions import count_questions
 from tinylora_rl.studies.size import Size, size_of

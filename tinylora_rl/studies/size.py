@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylora_rl.base_model import local_folder
-from tinylora_rl.base_model.tensors import num_stored_parameters, tensor_shapes
+from tinylora_rl.base_model.dims import num_stored_parameters, tensor_shapes
 from tinylora_rl.methods import name_of_run
 
 NAMES = {

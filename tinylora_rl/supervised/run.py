@@ -17,15 +17,12 @@ from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
 from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
 from tinylora_rl.runs.checkpoints import kept
-from tinylora_rl.runs.console import ProgressLines, exit_noise_to, library_noise_to
-from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, read_metrics
+from tinylora_rl.runs.console import ProgressLines, closing_summary, exit_noise_to, library_noise_to
+from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, held_out, read_metrics
 from tinylora_rl.runs.exit_codes import end_now, stop_on_signals
-from tinylora_rl.runs.metric_names import held_out
 from tinylora_rl.runs.samples_page import write_samples_page
 from tinylora_rl.runs.status import RecordedRun, last_step
-from tinylora_rl.runs.stopping import StopFile
-from tinylora_rl.runs.summary import closing_summary
-from tinylora_rl.runs.time_limit import TimeLimit
+from tinylora_rl.runs.stopping import StopFile, TimeLimit
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.supervised.data import SupervisedData, prepare_data

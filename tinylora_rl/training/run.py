@@ -12,15 +12,13 @@ from omegaconf import DictConfig
 from tinylora_rl.atomic import write_text
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
 from tinylora_rl.runs.checkpoints import kept
-from tinylora_rl.runs.console import ProgressLines, library_noise_to
+from tinylora_rl.runs.console import ProgressLines, closing_summary, library_noise_to
 from tinylora_rl.runs.directory import RunDirectory, exclusive
 from tinylora_rl.runs.exit_codes import end_now, stop_on_signals
 from tinylora_rl.runs.figure import draw_reward
 from tinylora_rl.runs.samples_page import records_from_validation, write_samples_page
 from tinylora_rl.runs.status import RecordedRun
-from tinylora_rl.runs.stopping import StopFile
-from tinylora_rl.runs.summary import closing_summary
-from tinylora_rl.runs.time_limit import TimeLimit
+from tinylora_rl.runs.stopping import StopFile, TimeLimit
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.training.data import write_rows

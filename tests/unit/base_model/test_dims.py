@@ -16,8 +16,7 @@ from tests.unit.base_model.published import (
 from tinylora_rl.adapter import TinyLoraConfig, find_targets
 from tinylora_rl.adapter.config import TARGET_MODULES
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of
-from tinylora_rl.base_model.tensors import num_stored_parameters
+from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of, num_stored_parameters
 from tinylora_rl.settings.resolvers import config_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
 

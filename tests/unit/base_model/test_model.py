@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tinylora_rl.base_model import BaseModel, local_folder
-from tinylora_rl.base_model.loading import load_model
-from tinylora_rl.base_model.tensors import num_stored_parameters
+from tinylora_rl.base_model.dims import num_stored_parameters
+from tinylora_rl.base_model.folder import load_model
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.arithmetic import base_model_dir
 

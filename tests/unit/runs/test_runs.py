@@ -9,10 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from tinylora_rl.runs.console import ProgressLines, progress_line
+from tinylora_rl.runs.console import ProgressLines, closing_summary, progress_line
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, read_metrics
 from tinylora_rl.runs.figure import draw_reward
-from tinylora_rl.runs.summary import closing_summary
 
 
 def step(reward: float, length: float) -> dict:

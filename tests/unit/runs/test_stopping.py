@@ -3,8 +3,7 @@
 import time
 
 from tinylora_rl.runs.directory import MetricsFile
-from tinylora_rl.runs.stopping import StopFile
-from tinylora_rl.runs.time_limit import ENDING_S, POLL_S, SLOWER, TimeLimit, slowest_step_s
+from tinylora_rl.runs.stopping import ENDING_S, POLL_S, SLOWER, StopFile, TimeLimit, slowest_step_s
 
 
 def test_who_asks_first_is_remembered_and_answered(tmp_path):

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from tinylora_rl.runs.directory import MetricsFile
-from tinylora_rl.runs.metric_names import held_out
+from tinylora_rl.runs.directory import MetricsFile, held_out
 from tinylora_rl.supervised.evaluation import held_out_metrics
 from tinylora_rl.supervised.figure import draw_loss, loss_lines
 

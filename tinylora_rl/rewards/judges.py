@@ -17,9 +17,9 @@ A user's own judge is one file, listed in `plugins=[letter.py]`:
     register_judge("letter", extractor=letter)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tinylora_rl.plugins import current
 from tinylora_rl.rewards.extract import EXTRACTORS, Extractor
@@ -44,6 +44,16 @@ class Gold:
             raise ValueError(
                 f"tolerance={self.tolerance!r}: not a finite number >= 0; fix the gold answer"
             )
+
+    @classmethod
+    def qualified(cls, answer: str, info: Mapping[str, Any]) -> "Gold":
+        """Returns a gold answer with the qualifications in a row's `extra_info`."""
+        tolerance = info.get("tolerance")
+        return cls(
+            answer=answer,
+            tolerance=None if tolerance is None else float(tolerance),
+            unordered=bool(info.get("unordered")),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

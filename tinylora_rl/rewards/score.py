@@ -75,11 +75,7 @@ def compute_score(
     _check(judge, control, logged, plugins)
     pool = _pool(os.getpid(), num_workers, deadline_s, memory_limit_mb, plugins)
 
-    gold = Gold(
-        answer=ground_truth,
-        tolerance=None if (tolerance := info.get("tolerance")) is None else float(tolerance),
-        unordered=bool(info.get("unordered")),
-    )
+    gold = Gold.qualified(ground_truth, info)
     graded = pool.grade(solution_str, gold, tuple(dict.fromkeys((judge, *logged))))
     verdicts = {name: judged.verdict for name, judged in graded.judged.items()}
     acc = score = float(verdicts[judge] == "right")

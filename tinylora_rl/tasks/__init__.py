@@ -29,8 +29,13 @@ Add a task of your own; `data.name=parity` finds it once its file is listed unde
 """
 
 from tinylora_rl.tasks import arithmetic, benchmarks, custom, gsm8k, math_dataset
-from tinylora_rl.tasks.parquet import write_parquet
-from tinylora_rl.tasks.prepare import RunRows, benchmark_tasks, run_rows, validation_rows
+from tinylora_rl.tasks.prepare import (
+    RunRows,
+    benchmark_tasks,
+    run_rows,
+    validation_rows,
+    write_parquet,
+)
 from tinylora_rl.tasks.prompts import TEMPLATES, Template, template_named
 from tinylora_rl.tasks.records import HubFiles, LocalPath, Source, WebFile
 from tinylora_rl.tasks.row import ExtraInfo, Message, Row, ask, make_row, row_gold
@@ -44,35 +49,8 @@ from tinylora_rl.tasks.task import (
     task_names,
 )
 
-__all__ = [
-    "TASKS",
-    "TEMPLATES",
-    "ExtraInfo",
-    "HubFiles",
-    "LocalPath",
-    "MeanTokens",
-    "Message",
-    "Row",
-    "RunRows",
-    "Source",
-    "Split",
-    "Task",
-    "Template",
-    "WebFile",
-    "arithmetic",
-    "ask",
-    "benchmark_tasks",
-    "benchmarks",
-    "custom",
-    "gsm8k",
-    "make_row",
-    "make_task",
-    "math_dataset",
-    "register_task",
-    "row_gold",
-    "run_rows",
-    "task_names",
-    "template_named",
-    "validation_rows",
-    "write_parquet",
-]
+__all__ = ["TASKS", "TEMPLATES", "ExtraInfo", "HubFiles", "LocalPath", "MeanTokens", "Message"]
+__all__ += ["Row", "RunRows", "Source", "Split", "Task", "Template", "WebFile", "arithmetic", "ask"]
+__all__ += ["benchmark_tasks", "benchmarks", "custom", "gsm8k", "make_row", "make_task"]
+__all__ += ["math_dataset", "register_task", "row_gold", "run_rows", "task_names"]
+__all__ += ["template_named", "validation_rows", "write_parquet"]

@@ -7,7 +7,6 @@ rows behind the published numbers. The digests were taken from these files.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar
 
 from tinylora_rl.errors import ConfigError
@@ -27,11 +26,8 @@ def _math(record: Record) -> Example:
 
 def _minerva(record: Record) -> Example:
     solution = record.text("solution")
-    return Example(
-        question=record.text("problem"),
-        worked=solution,
-        gold=gold.last_boxed(solution, record.place),
-    )
+    boxed = gold.last_boxed(solution, record.place)
+    return Example(question=record.text("problem"), worked=solution, gold=boxed)
 
 
 def _olympiad(record: Record) -> Example:
@@ -61,15 +57,25 @@ def _amc(record: Record) -> Example:
 
 def _delimited(record: Record) -> Example:
     answer = record.text("answer")
-    return Example(
-        question=record.text("question"), worked=answer, gold=gold.without_delimiters(answer)
-    )
+    plain = gold.without_delimiters(answer)
+    return Example(question=record.text("question"), worked=answer, gold=plain)
 
 
-def _simplerl(
-    name: str, num_rows: int, digest: str, read: Callable[[Record], Example]
-) -> tuple[str, DataSet]:
-    return name, DataSet(
+_FILES = {  # {name: (rows, digest)}
+    "math500": (500, "127c95d115a218d75497eba38bd2a4e9de862a1cd2525a3fc4422c148dfb3d57"),
+    "minerva_math": (272, "0d222f9c32de941ae06bc5084bbfa630318603c2adc98b488943d8c7d8f4082f"),
+    "olympiadbench": (675, "39f77cd820ee6ad9ff583e99dd5a22808da23ec8922dddcac5666d1a701cb287"),
+    "aime24": (30, "db9d8c9462719f50f17bcc798b1624cf87eacd35e6ad3a24c8d7171bfefda637"),
+    "amc23": (40, "5c3809ad2e5d3ff65749dba8808a949e17b183a6092c4285fb1978f31ff5d940"),
+    "gaokao2023en": (385, "f1cb67f39f113d7b2e2bff2babbb97ce9ca4430c6f29f149a8939a73914cc1e9"),
+    "college_math": (2_818, "19c486a682a9aa7ff9d14f17ed23e7552966f06f972806548c21c052e34895c5"),
+}
+_READERS = {"minerva_math": _minerva, "olympiadbench": _olympiad, "amc23": _amc}
+_READERS |= dict.fromkeys(("gaokao2023en", "college_math"), _delimited)  # the others: _math
+
+# The empty golds of gaokao2023en (2 rows) stay, and are never met: its scores are out of 385.
+BENCHMARKS: dict[str, DataSet] = {
+    name: DataSet(
         name=name,
         data_source=name,
         split="test",
@@ -77,51 +83,10 @@ def _simplerl(
         files=(f"{name}.jsonl", f"eval/{name}.jsonl"),
         num_rows=num_rows,
         digest=digest,
-        read=read,
+        read=_READERS.get(name, _math),
     )
-
-
-# The empty golds of gaokao2023en (2 rows) stay, and are never met: its scores are out of 385.
-BENCHMARKS: dict[str, DataSet] = dict(
-    [
-        _simplerl(
-            "math500",
-            500,
-            "127c95d115a218d75497eba38bd2a4e9de862a1cd2525a3fc4422c148dfb3d57",
-            _math,
-        ),
-        _simplerl(
-            "minerva_math",
-            272,
-            "0d222f9c32de941ae06bc5084bbfa630318603c2adc98b488943d8c7d8f4082f",
-            _minerva,
-        ),
-        _simplerl(
-            "olympiadbench",
-            675,
-            "39f77cd820ee6ad9ff583e99dd5a22808da23ec8922dddcac5666d1a701cb287",
-            _olympiad,
-        ),
-        _simplerl(
-            "aime24", 30, "db9d8c9462719f50f17bcc798b1624cf87eacd35e6ad3a24c8d7171bfefda637", _math
-        ),
-        _simplerl(
-            "amc23", 40, "5c3809ad2e5d3ff65749dba8808a949e17b183a6092c4285fb1978f31ff5d940", _amc
-        ),
-        _simplerl(
-            "gaokao2023en",
-            385,
-            "f1cb67f39f113d7b2e2bff2babbb97ce9ca4430c6f29f149a8939a73914cc1e9",
-            _delimited,
-        ),
-        _simplerl(
-            "college_math",
-            2_818,
-            "19c486a682a9aa7ff9d14f17ed23e7552966f06f972806548c21c052e34895c5",
-            _delimited,
-        ),
-    ]
-)
+    for name, (num_rows, digest) in _FILES.items()
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

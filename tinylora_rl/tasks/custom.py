@@ -144,11 +144,7 @@ class Custom(Task):
         return self._find("path", self.path, split) if split else None
 
     def _find(self, key: str, path: str, split: str) -> Source:
-        """Returns the file or hub split that `data.<key>=<path>` stands for.
-
-        Raises:
-            ConfigError: there is no such file, and no such id could be on the hub.
-        """
+        """Returns the file or hub split of `data.<key>=<path>`; ConfigError if none could be."""
         local = Path(path).expanduser().resolve()
         names = [f"{split}{suffix}" for suffix in SUFFIXES]
         if local.is_dir():
@@ -170,9 +166,8 @@ class Custom(Task):
                 f"data.{key}={path}: no such file or folder, and not the id of a hub data set "
                 "(OWNER/NAME); give one of them"
             )
-        return HubFiles(
-            repo=path, revision=self.revision, config=self.subset, split=split, given=path
-        )
+        where = {"repo": path, "revision": self.revision, "config": self.subset}
+        return HubFiles(**where, split=split, given=path)
 
     def remarks(self) -> list[str]:
         if self._test_source() is not None:

@@ -20,8 +20,12 @@ def _read(record: Record) -> Example:
     return Example(question=question, worked=worked, gold=gold.after_hashes(worked, record.place))
 
 
-def _split(split: str, num_rows: int, digest: str) -> DataSet:
-    return DataSet(
+_FILES = {  # {split: (rows, digest)}
+    "train": (7_473, "7082b13ae70a3b54935643409a0dc32fdab7e71d8c7cb9fe796e9f4dbdb6c613"),
+    "test": (1_319, "78a0c875a4f9579ab3f94223da10fba88ee39faad5465cc4011990e80acabd6b"),
+}
+SPLITS: dict[str, DataSet] = {
+    split: DataSet(
         name="gsm8k",
         data_source=DATA_SOURCE,
         split=split,
@@ -31,15 +35,7 @@ def _split(split: str, num_rows: int, digest: str) -> DataSet:
         digest=digest,
         read=_read,
     )
-
-
-SPLITS: dict[str, DataSet] = {
-    "train": _split(
-        "train", 7_473, "7082b13ae70a3b54935643409a0dc32fdab7e71d8c7cb9fe796e9f4dbdb6c613"
-    ),
-    "test": _split(
-        "test", 1_319, "78a0c875a4f9579ab3f94223da10fba88ee39faad5465cc4011990e80acabd6b"
-    ),
+    for split, (num_rows, digest) in _FILES.items()
 }
 
 

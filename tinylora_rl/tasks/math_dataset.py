@@ -20,7 +20,6 @@ HARDEST = "simplelr_qwen_level3to5"
 # A branch, not a pin: its one commit with data is known by its short name alone, 50ec8f0, and the
 # hub takes whole ones. No digest either, for want of the files: the count is the only guard.
 REVISION = "main"
-_NUM_ROWS = {HARDEST: 8_523}
 
 
 def _read(record: Record) -> Example:
@@ -37,7 +36,7 @@ def _split(split: str) -> DataSet:
         split=split,
         origin=HubFiles(repo=DATA_SOURCE, data_files=file, revision=REVISION, split="train"),
         files=(file, f"{split}/train.jsonl"),
-        num_rows=_NUM_ROWS.get(split),
+        num_rows=8_523 if split == HARDEST else None,
         digest=None,
         read=_read,
     )
@@ -56,13 +55,10 @@ class Math(PublishedTask):
     """A training split of SimpleRL-Zoo that has gold answers, and MATH500 to test on.
 
     The gold is `reward_model.ground_truth`, which SimpleRL trains against. Rows where it is empty
-    are left out, since no response could be right: a public reader of the data set reports two
-    among the problems of level 5. With `check` the number of rows must be the published one, known
-    for the hardest split alone (8,523).
+    are left out: a public reader of the data set reports two among the problems of level 5.
 
     Attributes:
         path: a folder with `SPLIT/train.parquet` or `SPLIT/train.jsonl`, and MATH500's file.
-        split: a key of `SPLITS`.
     """
 
     name: ClassVar[str] = "math"

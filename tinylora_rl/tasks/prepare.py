@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tinylora_rl.atomic import write_bytes
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.tasks.row import Row
 from tinylora_rl.tasks.task import Task, make_task
 
+_NULLABLE = {"tolerance": pa.float64()}
+
 
 def training_rows(task: Task, *, least: int = 1) -> list[Row]:
-    """Returns the training rows.
-
-    Args:
-        least: rows in one update.
-
-    Raises:
-        ConfigError: they are missing, malformed or fewer than `least`.
-    """
+    """Returns the training rows; ConfigError if they are fewer than `least`, one update's."""
     rows = task.rows("train")
     if len(rows) < least:
         raise ConfigError(
@@ -32,9 +32,6 @@ def benchmark_tasks(task: Task, names: Sequence[str]) -> list[Task]:
     """Returns the benchmarks that a run of `task` also validates on, as an evaluation asks them.
 
     Their files are looked for in the folder of `task`, if it may hold them, else on hub and web.
-
-    Raises:
-        ConfigError: no such benchmark.
     """
     options = {"path": _path(task), "check": getattr(task, "check", True)}
     return [make_task(name, options, split="test", key="task.eval_benchmarks") for name in names]
@@ -50,10 +47,8 @@ def held_out_rows(
     """Returns the held-out rows of `task` and of each benchmark, the first `limit` of each.
 
     Every row names its judge: `judge` for `task` (None: the task's own), and for a benchmark the
-    headline judge of an evaluation, so that curves and tables agree.
-
-    Raises:
-        ConfigError: they are missing or malformed, or two sets have one data source.
+    headline judge of an evaluation, so that curves and tables agree. ConfigError if they are
+    missing or malformed, or two sets have one data source.
     """
     held_out = [_judged_by(task.rows("test"), judge or task.judge)]
     for benchmark in benchmarks:
@@ -90,11 +85,7 @@ def run_rows(
     limit: int | None = None,
     judge: str | None = None,
 ) -> RunRows:
-    """Returns `training_rows` and `held_out_rows`, and counts the questions that are in both.
-
-    Raises:
-        ConfigError: as the two.
-    """
+    """Returns `training_rows` and `held_out_rows`, and counts the questions that are in both."""
     train = training_rows(task, least=least)
     held_out = held_out_rows(task, benchmarks, limit=limit, judge=judge)
     remarks = task.remarks()
@@ -117,6 +108,35 @@ def validation_rows(rows: Sequence[Row], *, samples: int, greedy: bool) -> list[
     sampled = [_rollout(row, row["data_source"], samples, greedy=False) for row in rows if samples]
     decoded = [_rollout(row, f"{row['data_source']}_greedy", 1, greedy=True) for row in rows]
     return sampled + (decoded if greedy else [])
+
+
+def write_parquet(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Writes `rows` to `path`, completely or not at all, as verl's RLHFDataset reads them.
+
+    All rows must have the same keys, with values of the same types; a tolerance that no row has is
+    stored as a float all the same, so that files can be joined. Returns `path`.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        # verl picks the reader by the name's ending.
+        raise ConfigError(f"{path}: the name must end in .parquet; rename the output file")
+    if not rows:
+        raise ConfigError(f"{path}: no rows to write; check the data set and its filters")
+    inferred = pa.Table.from_pylist(list(rows)).schema
+    table = pa.Table.from_pylist(list(rows), schema=pa.schema([_typed(f) for f in inferred]))
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file)
+    write_bytes(path, file.getvalue().to_pybytes())
+    return path
+
+
+def _typed(field: pa.Field) -> pa.Field:
+    """Gives the fields of `_NULLABLE` their type where pyarrow saw no value."""
+    if pa.types.is_struct(field.type):
+        return field.with_type(pa.struct([_typed(child) for child in field.type]))
+    if pa.types.is_null(field.type):
+        return field.with_type(_NULLABLE.get(field.name, field.type))
+    return field
 
 
 def _rollout(row: Row, data_source: str, num_rollouts: int, *, greedy: bool) -> Row:

@@ -6,8 +6,7 @@ r"""Named prompt templates: question -> chat messages, and the judge that reads 
 | `boxed` | `boxed` | SimpleRL-Zoo's `qwen-boxed`: system message, the answer in `\boxed{}` |
 | `natural` | `flexible` | zero-shot chain of thought (Kojima et al., arXiv 2205.11916) |
 
-`natural` is `gsm8k_hash` without the demand for a format: what is left between the two is what a
-model knows of the format. `gsm8k_hash` and `natural` carry no system message, as in verl;
+`natural` is `gsm8k_hash` without the demand for a format. Both carry no system message, as in verl;
 Qwen2.5's chat template then adds its own.
 """
 
@@ -72,8 +71,7 @@ def template_named(name: str) -> Template:
 def template_in_file(file: Path) -> Callable[[str], list[Message]]:
     """Returns a function that puts a question in the place of `{question}` in a file.
 
-    A text file is the user's message. A .json file is a list of messages, `{"role": ..., "content":
-    ...}`, to give a system message or an example besides.
+    A text file is the user's message, a .json file a list of {"role": ..., "content": ...}.
 
     Raises:
         ConfigError: the file is not readable, or does not have `{question}` once.

@@ -30,35 +30,28 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """One split of a published data set.
-
-    `files` are the names to look for under a local path, in that order. `num_rows` counts records;
-    `digest` is `digest_of` its examples. Either is None if the published file was not at hand when
-    this was written, and then not checked.
-    """
+    """One split of a published data set."""
 
     name: str
     data_source: str
     split: str
     origin: HubFiles | WebFile
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # to look for under a local path, in that order
+    # None if the published file was not at hand when this was written, and then not checked:
     num_rows: int | None
-    digest: str | None
+    digest: str | None  # `digest_of` its examples
     read: Callable[[Record], Example]
 
     def source(self, path: str | None) -> Source:
-        """Returns the place that `examples` reads; `path` is the value of data.path."""
+        """Returns the place that `examples` reads."""
         return self.origin if path is None else LocalPath(Path(path))
 
     def examples(self, path: str | None, *, check: bool) -> list[Example]:
         """Returns all examples in the order published.
 
         Args:
-            path: a folder with one of `files`, and nothing else is read; None: `origin`.
-            check: refuse examples that are not the published ones.
-
-        Raises:
-            ConfigError: they are missing, malformed or, with `check`, others.
+            path: a folder with one of `files`; None: `origin`.
+            check: ConfigError if they are not the published ones.
         """
         records = self.origin.records() if path is None else self._local(Path(path))
         examples = [self.read(record) for record in records]

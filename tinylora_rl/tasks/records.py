@@ -47,18 +47,14 @@ class LocalPath:
 
 @dataclass(frozen=True, kw_only=True)
 class HubFiles:
-    """A split of a data set of the Hugging Face hub.
-
-    Attributes:
-        given: the value of data.path that led here, for messages.
-    """
+    """A split of a data set of the Hugging Face hub."""
 
     repo: str
     revision: str | None
     config: str | None = None
     data_files: str | None = None
     split: str
-    given: str = "null"
+    given: str = "null"  # the value of data.path that led here, for messages
 
     def __str__(self) -> str:
         files = f"/{self.data_files}" if self.data_files else ""

@@ -23,21 +23,17 @@ from tinylora_rl.rewards import Gold
 
 
 class Message(TypedDict):
-    """One turn of a chat."""
-
     role: str
     content: str
 
 
 class RewardModel(TypedDict):
-    """The gold answer, under the keys that verl's reward manager reads."""
-
     style: str
     ground_truth: str
 
 
 class ExtraInfo(TypedDict):
-    """Fields beside verl's own; the reward function gets all of them.
+    """Fields that the reward function gets.
 
     `answer` is the worked solution, or the gold's text where a data set has none. `tolerance` is
     absolute. `unordered`: the gold holds several answers, separated by commas, in any order.
@@ -76,12 +72,9 @@ def make_row(
     tolerance: float | None = None,
     unordered: bool = False,
 ) -> Row:
-    """Returns a row whose prompt is the question alone and whose worked answer is the gold.
+    """Returns a row; its prompt is the question, its worked answer the gold, if not given.
 
-    Args:
-        index: distinct within (data_source, split).
-        prompt: replaces the question alone.
-        worked: replaces the gold as the text that supervised training imitates.
+    `index` is distinct within (data_source, split).
     """
     return {
         "data_source": data_source,
@@ -101,23 +94,13 @@ def make_row(
 
 def row_gold(row: Row) -> Gold:
     """Returns the gold answer that a judge compares with."""
-    info = row["extra_info"]
-    return Gold(
-        answer=row["reward_model"]["ground_truth"],
-        tolerance=info["tolerance"],
-        unordered=info["unordered"],
-    )
+    return Gold.qualified(row["reward_model"]["ground_truth"], row["extra_info"])
 
 
 def ask(
     row: Row, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None
 ) -> list[int]:
-    """Returns the token ids of the row's prompt as verl's rollout builds them.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer with a chat template.
-        chat_template_kwargs: e.g. Qwen3's {"enable_thinking": False}.
-    """
+    """Returns the token ids of the row's prompt as verl's rollout builds them."""
     token_ids = tokenizer.apply_chat_template(
         row["prompt"], add_generation_prompt=True, return_dict=False, **(chat_template_kwargs or {})
     )

@@ -60,7 +60,7 @@ class Task(ABC):
         """Returns the rows of a split in a fixed order; the first `limit` if given.
 
         Raises:
-            ConfigError: the rows are missing or malformed; one line with key, value and fix.
+            ConfigError: they are missing or malformed; one line with key, value and fix.
         """
 
     def num_rows(self, split: Split) -> int | None:
@@ -91,11 +91,7 @@ _TaskClass = TypeVar("_TaskClass", bound=type[Task])
 
 
 def register_task(cls: _TaskClass) -> _TaskClass:
-    """Adds a Task class to `TASKS`; usable as a decorator.
-
-    Raises:
-        ValueError: another class has that name.
-    """
+    """Adds a Task class to `TASKS`, as a decorator; ValueError if another has its name."""
     other = TASKS.get(cls.name, cls)
     if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"task name {cls.name!r}: taken by {other.__qualname__}; choose another")

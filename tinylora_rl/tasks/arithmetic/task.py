@@ -16,10 +16,7 @@ HELD_OUT_SEED = 42
 
 
 def base_model_dir() -> Path:
-    """Returns the folder of the embedded base model, a Qwen2 of 0.6 M parameters.
-
-    `scripts/build_arithmetic_model.py` wrote it.
-    """
+    """Returns the folder that scripts/build_arithmetic_model.py wrote: a Qwen2 of 0.6 M numbers."""
     return Path(__file__).parent / "base_model"
 
 
@@ -63,11 +60,7 @@ class Arithmetic(Task):
 
 
 def rows(split: Split, num_rows: int, seed: int) -> list[Row]:
-    """Returns rows of `num_rows` different problems of one split.
-
-    Raises:
-        ValueError: there are fewer.
-    """
+    """Returns rows of different problems of one split; ValueError if there are fewer."""
     return [
         make_row(
             "arithmetic",

@@ -1,8 +1,7 @@
-"""Estimates steps, tokens and hours of a run before it starts, under stated assumptions.
+"""Estimates steps, tokens and hours of a run before it starts: an order of magnitude.
 
 The assumptions are the configuration's group `cost` and each task's mean lengths. Time is a start,
-a fixed part of every step, and every token at a rate in inverse proportion to the model's size. An
-order of magnitude, to tell an afternoon from a month; a run's `metrics.jsonl` has what it took.
+a fixed part of every step, and every token at a rate in inverse proportion to the model's size.
 """
 
 from __future__ import annotations
@@ -24,10 +23,8 @@ class Cost:
     """The estimate of one run.
 
     Attributes:
-        steps: of the optimiser.
         tokens: prompts and responses of all steps and validations.
         num_devices: GPUs, or CPU ranks.
-        seconds: from start to end.
         assumption: what `seconds` rests on, in one line.
     """
 
@@ -87,7 +84,7 @@ def planned_steps(experiment: Experiment) -> int:
 
 
 def model_parameters(path: str) -> int | None:
-    """Counts the numbers of the model at `path`: by its weights in a folder, or by its name."""
+    """Counts the numbers of a model by the weights in its folder, or else by its name."""
     folder = Path(path).expanduser()
     if folder.is_dir() and (count := num_stored_parameters(folder)):
         return count
@@ -96,7 +93,7 @@ def model_parameters(path: str) -> int | None:
 
 
 def _validated(experiment: Experiment, steps: int) -> int:
-    """Responses of all validations of a run; `sft` validates before and after."""
+    """Counts the responses of all validations; `sft` validates before and after."""
     validation, sft = experiment.validation, experiment.supervised
     tasks = [experiment.task, *benchmark_tasks(experiment.task, validation.benchmarks)]
     counts = [each.num_rows("test") or USUAL_ROWS for each in tasks]

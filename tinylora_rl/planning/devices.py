@@ -1,8 +1,7 @@
-"""The accelerators of this machine as torch, Ray and vLLM each see them, asked in a process beside.
+"""Asks torch, Ray and vLLM, in a process beside, for the accelerators that each of them sees.
 
-A process of its own, because an installation that does not fit its driver may end the interpreter
-that imports it, and because vLLM and torch need seconds to import, in which the other checks are
-made. Nothing is started: no engine, no Ray of one's own.
+An installation that does not fit its driver may end the interpreter that imports it, and the
+imports take seconds, in which the other checks are made. No engine and no Ray is started.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylora_rl.errors import MachineError
-from tinylora_rl.planning.finding import Finding, failed, passed, warned
-from tinylora_rl.planning.table import as_gib
+from tinylora_rl.planning.findings import Finding, as_gib, machine_failed, passed, warned
 
 DEADLINE_S = 60.0
 BF16_CAPABILITY = (8, 0)  # Ampere; older GPUs have no bf16 matrix units
@@ -83,7 +80,7 @@ class DeviceProbe:
         self._deadline_s = time.monotonic() + DEADLINE_S
 
     def answers(self) -> dict[str, dict[str, Any]]:
-        """{who: its answer, or `error`}."""
+        """Returns {who: its answer, or `error`}."""
         try:
             out, err = self._process.communicate(
                 timeout=max(0.1, self._deadline_s - time.monotonic())
@@ -98,14 +95,14 @@ class DeviceProbe:
         return {who: given.get(who, {"error": silent}) for who in QUESTIONS}
 
     def stop(self) -> None:
-        """The process has ended, answered or not."""
+        """Ends the process, answered or not."""
         self._process.kill()
         self._process.communicate()
 
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """One that torch sees."""
+    """A GPU that torch sees."""
 
     name: str
     total_bytes: int
@@ -114,7 +111,7 @@ class Gpu:
 
 
 def gpus_in(answers: Mapping[str, Mapping[str, Any]]) -> list[Gpu]:
-    """Those that torch sees on this machine."""
+    """Returns the GPUs that torch sees on this machine."""
     return [
         Gpu(gpu["name"], gpu["total"], gpu["free"], tuple(gpu["capability"]))
         for gpu in answers["torch"].get("gpus", [])
@@ -124,41 +121,22 @@ def gpus_in(answers: Mapping[str, Mapping[str, Any]]) -> list[Gpu]:
 def check_answers(
     answers: Mapping[str, Mapping[str, Any]], device: str, *, has_ray: bool
 ) -> list[Finding]:
-    """All three take the device of the platform chosen, and agree on how many there are.
+    """Checks that all take the device chosen (cpu or cuda), and agree on how many there are.
 
     Args:
-        device: cpu or cuda.
-        has_ray: whether the verb uses Ray.
+        has_ray: the command uses Ray.
     """
     asked = ("torch", "Ray", "vLLM") if has_ray else ("torch", "vLLM")
     for who in asked:
         if "error" in answers[who]:
-            return [
-                failed(
-                    "devices",
-                    MachineError(
-                        f"{who}: cannot be asked for its devices ({answers[who]['error']}); fix "
-                        "the installation (scripts/setup.sh)"
-                    ),
-                )
-            ]
-    detail = seen(answers, asked)
+            message = f"{who}: cannot be asked for its devices ({answers[who]['error']}); fix "
+            return [machine_failed("devices", message + "the installation (scripts/setup.sh)")]
+    detail, takes = seen(answers, asked), answers["vLLM"]["device"]
+    if device == "cpu" and takes != "cpu":
+        message = f"{detail}: vLLM would take it with settings for a CPU; use device=cuda"
+        return [machine_failed("devices", message)]
     if device == "cpu":
-        if answers["vLLM"]["device"] != "cpu":
-            message = f"{detail}: vLLM would take it with settings for a CPU; use device=cuda"
-            return [failed("devices", MachineError(message))]
         return [passed("devices", detail)]
-    return [*_cuda(answers, detail, has_ray=has_ray), *_cards(gpus_in(answers))]
-
-
-def seen(
-    answers: Mapping[str, Mapping[str, Any]], asked: Sequence[str] = ("torch", "Ray", "vLLM")
-) -> str:
-    """`torch sees 8 GPUs, Ray sees 8 GPUs, vLLM sees cuda`."""
-    return ", ".join(f"{who} sees {_seen(answers[who])}" for who in asked)
-
-
-def _cuda(answers: Mapping[str, Mapping[str, Any]], detail: str, *, has_ray: bool) -> list[Finding]:
     count, listed = answers["torch"]["count"], _listed_by_driver()
     if count == 0 and listed:
         built_for = answers["torch"]["built_for"]
@@ -168,36 +146,37 @@ def _cuda(answers: Mapping[str, Mapping[str, Any]], detail: str, *, has_ray: boo
             else f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'is not set')}, "
             f"torch is built for CUDA {built_for}: show them, or update the driver"
         )
-        message = f"{detail}, but nvidia-smi lists {listed}; {fix}"
-        return [failed("devices", MachineError(message))]
-    if count and answers["vLLM"]["device"] != "cuda":
+        return [machine_failed("devices", f"{detail}, but nvidia-smi lists {listed}; {fix}")]
+    if count == 0:
+        return []
+    if takes != "cuda":
         message = f"{detail}: this vLLM knows no GPU; scripts/setup.sh .venv gpu installs one"
-        return [failed("devices", MachineError(message))]
+        return [machine_failed("devices", message), *_cards(gpus_in(answers))]
+    found = passed("devices", detail)
     if has_ray and not os.environ.get("RAY_ADDRESS") and answers["Ray"]["count"] != count:
-        message = f"{detail}; set CUDA_VISIBLE_DEVICES to the GPUs of this run for all of them"
-        return [warned("devices", message)]
-    return [passed("devices", detail)] if count else []
+        fix = "set CUDA_VISIBLE_DEVICES to the GPUs of this run for all of them"
+        found = warned("devices", f"{detail}; {fix}")
+    return [found, *_cards(gpus_in(answers))]
+
+
+def seen(
+    answers: Mapping[str, Mapping[str, Any]], asked: Sequence[str] = ("torch", "Ray", "vLLM")
+) -> str:
+    """Writes `torch sees 8 GPUs, Ray sees 8 GPUs, vLLM sees cuda`."""
+    return ", ".join(f"{who} sees {_seen(answers[who])}" for who in asked)
 
 
 def _cards(gpus: list[Gpu]) -> list[Finding]:
     findings = []
     for name in dict.fromkeys(gpu.name for gpu in gpus):
         alike = [gpu for gpu in gpus if gpu.name == name]
-        detail = (
-            f"{len(alike)} x {name}, {as_gib(alike[0].total_bytes)}, at least "
-            f"{as_gib(min(gpu.free_bytes for gpu in alike))} free"
-        )
+        free = min(gpu.free_bytes for gpu in alike)
+        detail = f"{len(alike)} x {name}, {as_gib(alike[0].total_bytes)}, "
+        detail += f"at least {as_gib(free)} free"
         if alike[0].capability < BF16_CAPABILITY:
-            findings.append(
-                failed(
-                    "GPU",
-                    MachineError(
-                        f"{detail}: compute capability "
-                        f"{'.'.join(map(str, alike[0].capability))} has no bf16; use Ampere "
-                        "(8.0) or newer"
-                    ),
-                )
-            )
+            version = ".".join(map(str, alike[0].capability))
+            message = f"compute capability {version} has no bf16; use Ampere (8.0) or newer"
+            findings.append(machine_failed("GPU", f"{detail}: {message}"))
         else:
             findings.append(passed("GPU", detail))
     return findings
@@ -214,7 +193,7 @@ def _seen(answer: Mapping[str, Any]) -> str:
 
 
 def _listed_by_driver() -> int:
-    """GPUs that nvidia-smi lists; 0 where there is none, or no driver."""
+    """Counts the GPUs that nvidia-smi lists; 0 where there is none, or no driver."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0

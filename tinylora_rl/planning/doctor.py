@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 
 from tinylora_rl.planning.devices import DeviceProbe
 from tinylora_rl.planning.evaluation import examine_evaluation
-from tinylora_rl.planning.finding import exit_code
-from tinylora_rl.planning.table import finding_lines, plan_lines, verdict_line
+from tinylora_rl.planning.findings import exit_code, finding_lines, plan_lines, verdict_line
 from tinylora_rl.planning.training import examine_training
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 

@@ -1,19 +1,17 @@
-"""Counts what a GPU has to hold in each phase of a step, from experiment and model dimensions.
+"""Estimates the peak memory of a GPU in each phase of a step, and compares it with the GPUs here.
 
-Exact are weights, optimiser, bank, pristine copy, buffers and the least KV cache. Estimated, to the
-safe side and never measured on a GPU, are
+Exact are weights, optimiser, bank, pristine copy, bucket and the least KV cache. Estimated are
 
-    inside of a block    (10 hidden + 4 intermediate) numbers a token, kept for every block without
-                         gradient checkpointing, for one block with it;
-    inputs of the blocks hidden numbers a token and block, with gradient checkpointing;
+    activations          (10 hidden + 4 intermediate) numbers a token inside of a block, kept for
+                         every block; with gradient checkpointing for one, and hidden numbers a
+                         token and block, its inputs;
     logits               3 copies of vocabulary numbers a token: themselves, their softmax, a
                          product (verl's entropy, or the gradient in its place);
     vLLM's workspace     a block's inside for max_num_batched_tokens, and two fp32 copies of the
                          logits of max_num_seqs;
     a process            1.5 GiB: CUDA context, NCCL's buffers, CUDA graphs, the allocator's slack;
 
-with an attention that keeps no matrix of scores. T, the tokens that one pass of the actor takes, is
-ppo_max_token_len_per_gpu, or a rank's whole share of a step where that is less.
+with an attention that keeps no matrix of scores.
 
 Phases: `update` (log-probs and gradients, vLLM asleep), `sync` (vLLM's weights awake, its KV cache
 not), `rollout` (vLLM's share of the GPU, the actor beside it).
@@ -22,13 +20,25 @@ not), `rollout` (vLLM's share of the GPU, the actor beside it).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from tinylora_rl.base_model.dims import ModelDims
+from tinylora_rl.base_model import ModelDims
 from tinylora_rl.methods import Size
+from tinylora_rl.planning.devices import Gpu
+from tinylora_rl.planning.findings import Finding, Verdict, as_gib, machine_failed, passed, warned
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.experiment import Experiment
 
 GIB = 1 << 30
+GPUS = (  # GiB of memory as their driver states it, rounded down
+    ("L4", 22),
+    ("A100 40GB", 39),
+    ("L40S", 44),
+    ("A100 80GB or H100", 79),
+    ("H200", 139),
+    ("B200", 178),
+)
+NEAR = 0.9  # of a GPU's memory: an estimate may be off by as much as is left
 PROCESS_BYTES = int(1.5 * GIB)
 LOGITS_COPIES = 3
 SENDER_COPIES = 3  # of the largest adapted weight while it is merged: gathered, fp32, rounded
@@ -36,7 +46,7 @@ DTYPE_BYTES = {"fp32": 4, "float32": 4, "float": 4}  # every other dtype here ta
 
 
 def dtype_bytes(name: str | None) -> int:
-    """Bytes of one number; verl trains in fp32 where no dtype is stated."""
+    """Returns the bytes of one number; verl trains in fp32 where no dtype is stated."""
     return DTYPE_BYTES.get(name or "fp32", 2)
 
 
@@ -67,7 +77,7 @@ class Phase:
     fix: str = ""
 
     def least_bytes(self, *, exact_only: bool = False) -> float:
-        """The smallest GPU that holds it."""
+        """Returns the memory of the smallest GPU that holds it."""
         beside, inside = (
             sum(part.num_bytes for part in parts if part.is_exact or not exact_only)
             for parts in (self.parts, self.share)
@@ -76,23 +86,20 @@ class Phase:
             return beside + inside
         return max(inside / self.utilization, beside / max(1 - self.utilization, 1e-3))
 
-
-def actor_tokens(experiment: Experiment, ranks: int) -> int:
-    """T: the most tokens in one pass of each of so many ranks of the actor."""
-    actor = experiment.actor
-    longest = experiment.batch.sample_tokens
-    is_rl = experiment.is_rl
-    batch = experiment.batch.prompts * experiment.batch.samples
-    share = max(1, (batch if is_rl else experiment.update_rows) // ranks) * longest
-    if not actor.dynamic_batches:
-        return min(share, (actor.micro_batch or 1) * longest)
-    return min(share, actor.max_tokens)
+    def __str__(self) -> str:
+        large = [part for part in (*self.parts, *self.share) if part.num_bytes >= GIB / 20]
+        named = ", ".join(
+            f"{part.name} {'' if part.is_exact else '~'}{part.num_bytes / GIB:.1f}"
+            for part in large
+        )
+        share = f", vLLM's share {self.utilization:g}" if self.utilization else ""
+        return f"{as_gib(self.least_bytes())} ({named}{share})"
 
 
 def training_phases(
     experiment: Experiment, dims: ModelDims, size: Size, *, ranks: int | None = None
 ) -> list[Phase]:
-    """The phases of a step of `train`; of `sft` the update alone.
+    """Returns the phases of a step of `train`; of `sft` the update alone.
 
     With placement=separate `rollout` is the phase of the other GPUs.
 
@@ -100,14 +107,12 @@ def training_phases(
         ranks: of the actor; None: as many as the experiment has.
     """
     ranks = ranks or experiment.hardware.num_ranks
-    rollout, fsdp = experiment.rollout, experiment.actor
+    rollout = experiment.rollout
     actor = _actor(experiment, dims, size, ranks)
-    resident = () if fsdp.param_offload else actor
-    update = (*actor, *_gathered(experiment, dims), *_activations(experiment, dims, ranks))
-    tokens_fix = "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or add GPUs"
-    process = Part("a process of torch", PROCESS_BYTES, is_exact=False)
+    update = (*actor, *_pass(experiment, dims, ranks))
+    update_fix = "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or add GPUs"
     if not experiment.is_rl:
-        return [Phase(name="update", parts=(*update, process), fix=tokens_fix)]
+        return [Phase(name="update", parts=(*update, _processes(1)), fix=update_fix)]
     share = _vllm_share(
         dims,
         dtype=rollout.dtype,
@@ -117,59 +122,48 @@ def training_phases(
         max_num_batched_tokens=rollout.max_num_batched_tokens,
     )
     kept = _kept_by_vllm(experiment, dims, size)
-    rollout_fix = (
-        "change actor_rollout_ref.rollout.gpu_memory_utilization, or raise tensor_model_parallel_"
-        "size"
+    is_apart = bool(experiment.hardware.rollout_per_node)
+    processes = _processes(1 if is_apart else 2)
+    beside = () if is_apart or experiment.actor.param_offload else actor
+    generation = Phase(
+        name="rollout",
+        parts=(*beside, *kept, processes),
+        share=share,
+        utilization=rollout.gpu_memory_utilization,
+        fix="change actor_rollout_ref.rollout.gpu_memory_utilization, or raise "
+        "tensor_model_parallel_size",
     )
-    if experiment.hardware.rollout_per_node:
-        return [
-            Phase(name="update", parts=(*update, process), fix=tokens_fix),
-            Phase(
-                name="rollout",
-                parts=(*kept, process),
-                share=share,
-                utilization=rollout.gpu_memory_utilization,
-                fix=rollout_fix,
-            ),
-        ]
-    two = Part("two processes of torch", 2 * PROCESS_BYTES, is_exact=False)
-    weights, awake = share[0], share
-    if rollout.free_cache_engine:
-        awake = ()
+    if is_apart:
+        return [Phase(name="update", parts=(*update, processes), fix=update_fix), generation]
+    awake = () if rollout.free_cache_engine else share
     largest = max(num_out * num_in for num_out, num_in in dims.linears.values())
     sending = (
-        weights,
+        share[0],  # the weights
         Part("bucket", rollout.bucket_mb << 20),
         Part("weight being merged", SENDER_COPIES * 4 * largest, is_exact=False),
     )
     return [
-        Phase(name="update", parts=(*update, *awake, *kept, two), fix=tokens_fix),
+        Phase(name="update", parts=(*update, *awake, *kept, processes), fix=update_fix),
         Phase(
             name="sync",
-            parts=(*actor, *sending, *kept, two),
+            parts=(*actor, *sending, *kept, processes),
             fix="lower rollout.checkpoint_engine.update_weights_bucket_megabytes, or add GPUs",
         ),
-        Phase(
-            name="rollout",
-            parts=(*resident, *kept, two),
-            share=share,
-            utilization=rollout.gpu_memory_utilization,
-            fix=rollout_fix,
-        ),
+        generation,
     ]
 
 
 def evaluation_phases(evaluation: Evaluation, dims: ModelDims, max_model_len: int) -> list[Phase]:
     """Returns the one phase of `evaluate`: vLLM's."""
-    options = evaluation.engine.options
+    engine, options = evaluation.engine, evaluation.engine.options
     return [
         Phase(
             name="generation",
-            parts=(Part("a process of torch", PROCESS_BYTES, is_exact=False),),
+            parts=(_processes(1),),
             share=_vllm_share(
                 dims,
-                dtype=evaluation.engine.dtype,
-                tensor_parallel=evaluation.engine.tensor_parallel_size,
+                dtype=engine.dtype,
+                tensor_parallel=engine.tensor_parallel_size,
                 max_model_len=options.get("max_model_len", max_model_len),
                 max_num_seqs=options["max_num_seqs"],
                 max_num_batched_tokens=options["max_num_batched_tokens"],
@@ -181,8 +175,18 @@ def evaluation_phases(evaluation: Evaluation, dims: ModelDims, max_model_len: in
     ]
 
 
+def actor_tokens(experiment: Experiment, ranks: int) -> int:
+    """Returns the most tokens in one pass of each of so many ranks: at most its share of a step."""
+    actor, batch = experiment.actor, experiment.batch
+    samples = batch.prompts * batch.samples if experiment.is_rl else experiment.update_rows
+    share = max(1, samples // ranks) * batch.sample_tokens
+    if not actor.dynamic_batches:
+        return min(share, (actor.micro_batch or 1) * batch.sample_tokens)
+    return min(share, actor.max_tokens)
+
+
 def sync_bytes(experiment: Experiment, dims: ModelDims, size: Size) -> int:
-    """Bytes to each rollout replica in one sync (`sync/bytes` counts all of them)."""
+    """Returns the bytes to each rollout replica in one sync (`sync/bytes` counts all of them)."""
     number = dtype_bytes(experiment.rollout.dtype)
     if not size.vector_bytes:
         return dims.num_parameters * number  # verl sends whole models
@@ -194,53 +198,96 @@ def sync_bytes(experiment: Experiment, dims: ModelDims, size: Size) -> int:
     return (dims.num_parameters if whole else size.adapted_numbers) * number
 
 
-def kv_bytes(dims: ModelDims, dtype: str, tensor_parallel_size: int) -> float:
-    """Of keys and values a token, on one GPU; heads are copied where there are fewer than GPUs."""
-    shards = min(tensor_parallel_size, dims.kv_heads)
-    return dims.kv_numbers * dtype_bytes(dtype) / shards
+# -- compared with GPUs ----------------------------------------------------------------------------
+
+
+def enough(phases: Sequence[Phase]) -> str:
+    """Names the smallest memory that holds every phase, and GPUs that have it."""
+    least = max(phase.least_bytes() for phase in phases)
+    holding = [name for name, size in GPUS if NEAR * size * GIB >= least]
+    named = f" ({', '.join(holding)})" if holding else " (no GPU we know: use more of them)"
+    return f"{as_gib(least)} of memory or more each{named}"
+
+
+def check_gpu_memory(phases: Sequence[Phase], gpus: Sequence[Gpu]) -> Finding:
+    """Checks that the smallest of `gpus` holds every phase.
+
+    It fails where the parts whose size is exact do not fit; where estimates decide it warns.
+    """
+    size = min(gpu.total_bytes for gpu in gpus)
+    worst = max(phases, key=lambda phase: phase.least_bytes())
+    certain = max(phases, key=lambda phase: phase.least_bytes(exact_only=True))
+    if certain.least_bytes(exact_only=True) > size:
+        taken = f"{certain.name} takes {certain}, a GPU here has {as_gib(size)}"
+        return machine_failed("GPU memory", f"{taken}; {certain.fix}")
+    detail = f"{as_gib(size)} a GPU, {worst.name} takes about {worst}"
+    if worst.least_bytes() > NEAR * size:
+        return warned("GPU memory", f"{detail}; {worst.fix}")
+    in_use = max(gpu.total_bytes - gpu.free_bytes for gpu in gpus)
+    if worst.least_bytes() > size - in_use:
+        return warned("GPU memory", f"{detail}, and others hold {as_gib(in_use)}; free that first")
+    return passed("GPU memory", detail)
+
+
+def with_needs(finding: Finding, phases: Sequence[Phase], seen: str, instead: str) -> Finding:
+    """Adds to a finding of missing GPUs what is seen here (`devices.seen`) and what is needed.
+
+    Args:
+        instead: overrides that take the same path on this machine.
+    """
+    if finding.subject != "GPUs" or finding.verdict is not Verdict.FAIL:
+        return finding
+    detail = (
+        f"{finding.detail} ({seen}). This run needs GPUs with {enough(phases)}; {instead} walks "
+        "its whole path without one, with a model of under 1 M parameters"
+    )
+    return dataclasses.replace(finding, detail=detail)
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _processes(count: int) -> Part:
+    name = "a process of torch" if count == 1 else "two processes of torch"
+    return Part(name, count * PROCESS_BYTES, is_exact=False)
 
 
 def _actor(experiment: Experiment, dims: ModelDims, size: Size, ranks: int) -> tuple[Part, ...]:
     fsdp = experiment.actor
     shards = fsdp.fsdp_size if 0 < fsdp.fsdp_size < ranks else ranks
-    weights = dims.num_parameters * dtype_bytes(fsdp.model_dtype)
-    parts = [Part(f"actor, 1/{shards}", weights / shards)]
+    weights = dims.num_parameters * dtype_bytes(fsdp.model_dtype) / shards
     if size.is_whole:  # gradient, and Adam's two moments, in the weights' dtype
-        parts.append(Part("gradient and Adam's state", 3 * weights / shards))
-    elif not size.bank_bytes:
-        parts.append(Part("LoRA and its Adam's state", 16 * size.num_parameters / shards))
-    if size.bank_bytes:
-        parts.append(Part("bank", size.bank_bytes))
-    return tuple(parts)
+        trained = Part("gradient and Adam's state", 3 * weights)
+    elif size.bank_bytes:
+        trained = Part("bank", size.bank_bytes)
+    else:
+        trained = Part("LoRA and its Adam's state", 16 * size.num_parameters / shards)
+    return Part(f"actor, 1/{shards}", weights), trained
 
 
-def _gathered(experiment: Experiment, dims: ModelDims) -> tuple[Part, ...]:
-    """Counts what FSDP gathers for a pass: the model, or the embeddings and two blocks of it."""
-    fsdp = experiment.actor
-    number = _compute_bytes(experiment)
-    if not fsdp.reshard_after_forward:
-        return (Part("weights gathered for a step", dims.num_parameters * number),)
-    numbers = dims.embedding_numbers + min(2, dims.blocks) * dims.block_numbers
-    return (Part("weights gathered for a block", numbers * number),)
+def _pass(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[Part, ...]:
+    """Counts a pass of the actor in its compute dtype (bf16 unless stated).
 
-
-def _activations(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[Part, ...]:
-    tokens, number = actor_tokens(experiment, ranks), _compute_bytes(experiment)
-    inside = (10 * dims.hidden + 4 * dims.intermediate) * number * tokens
-    logits = Part("logits", LOGITS_COPIES * dims.vocab * number * tokens, is_exact=False)
-    if not experiment.actor.gradient_checkpointing:
-        return (Part("activations", inside * dims.blocks, is_exact=False), logits)
-    inputs = dims.hidden * dims.blocks * number * tokens
-    return (
-        Part("inputs of the blocks", inputs, is_exact=False),
-        Part("inside of a block", inside, is_exact=False),
-        logits,
+    FSDP gathers the whole model for a step, or the embeddings and two blocks at a time.
+    """
+    number, tokens = (
+        dtype_bytes(experiment.actor.compute_dtype or "bf16"),
+        actor_tokens(experiment, ranks),
     )
-
-
-def _compute_bytes(experiment: Experiment) -> int:
-    """Of a number while the actor computes: verl's mixed precision, bf16 unless stated."""
-    return dtype_bytes(experiment.actor.compute_dtype or "bf16")
+    inside, blocks = 10 * dims.hidden + 4 * dims.intermediate, dims.blocks
+    kept = inside * blocks
+    if experiment.actor.gradient_checkpointing:
+        kept = inside + dims.hidden * blocks
+    if experiment.actor.reshard_after_forward:
+        numbers = dims.embedding_numbers + min(2, blocks) * dims.block_numbers
+        gathered = Part("weights gathered for a block", numbers * number)
+    else:
+        gathered = Part("weights gathered for a step", dims.num_parameters * number)
+    return (
+        gathered,
+        Part("activations", kept * number * tokens, is_exact=False),
+        Part("logits", LOGITS_COPIES * dims.vocab * number * tokens, is_exact=False),
+    )
 
 
 def _vllm_share(
@@ -256,9 +303,11 @@ def _vllm_share(
     inside = (10 * dims.hidden + 4 * dims.intermediate) * number
     workspace = max_num_batched_tokens * inside / tensor_parallel
     workspace += max_num_seqs * dims.vocab * 4 * 2
+    # heads are copied where there are fewer than GPUs
+    kv_bytes = dims.kv_numbers * number / min(tensor_parallel, dims.kv_heads)
     return (
         Part("vLLM's weights", dims.num_parameters * number / tensor_parallel),
-        Part("KV cache of one sample", max_model_len * kv_bytes(dims, dtype, tensor_parallel)),
+        Part("KV cache of one sample", max_model_len * kv_bytes),
         Part("vLLM's workspace", workspace, is_exact=False),
     )
 
@@ -267,9 +316,9 @@ def _kept_by_vllm(experiment: Experiment, dims: ModelDims, size: Size) -> tuple[
     """Counts what a vLLM worker keeps beside its own share, asleep or awake, to re-merge from v."""
     if not size.bank_bytes or experiment.sync.mode != "vector":
         return ()
-    rollout = experiment.rollout
-    number, tensor_parallel = dtype_bytes(rollout.dtype), rollout.tensor_parallel_size
     bank = Part("vLLM's bank", size.bank_bytes)
     if experiment.sync.pristine != "device":
         return (bank,)
-    return (Part("pristine copy", size.adapted_numbers * number / tensor_parallel), bank)
+    rollout = experiment.rollout
+    copy = size.adapted_numbers * dtype_bytes(rollout.dtype) / rollout.tensor_parallel_size
+    return Part("pristine copy", copy), bank

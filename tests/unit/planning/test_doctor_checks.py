@@ -10,11 +10,19 @@ from tests.unit.planning.planning import configured, experiment, values_of
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.planning import machine, versions
 from tinylora_rl.planning.devices import Gpu, check_answers, gpus_in
-from tinylora_rl.planning.finding import Verdict, exit_code, failed, outcome, passed, warned
-from tinylora_rl.planning.gpus import check_gpu_memory
-from tinylora_rl.planning.memory import GIB, Part, Phase
+from tinylora_rl.planning.findings import (
+    Verdict,
+    as_gib,
+    exit_code,
+    failed,
+    finding_lines,
+    outcome,
+    passed,
+    verdict_line,
+    warned,
+)
+from tinylora_rl.planning.memory import GIB, Part, Phase, check_gpu_memory
 from tinylora_rl.planning.sources import check_data_sources, check_model_source
-from tinylora_rl.planning.table import as_gib, finding_lines, verdict_line
 from tinylora_rl.planning.training import check_values
 from tinylora_rl.tasks import make_task
 
@@ -204,8 +212,8 @@ def test_a_control_groups_limit_bounds_the_memory(tmp_path, monkeypatch):
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 2}\n")
     monkeypatch.setattr(machine, "_own_cgroups", lambda: [tmp_path])
     assert machine.free_memory() == (3 * GIB // 2, "a control group's limit of 2.0 GiB")
-    assert machine.check_memory(GIB, "a").verdict is Verdict.PASS
-    assert machine.check_memory(2 * GIB, "a").verdict is Verdict.WARN
+    assert machine.check_memory(GIB).verdict is Verdict.PASS
+    assert machine.check_memory(2 * GIB).verdict is Verdict.WARN
     (tmp_path / "memory.max").write_text("max\n")
     assert machine.free_memory()[1] == "this machine"
 
@@ -226,8 +234,8 @@ def test_ports_that_cannot_be_had_fail(monkeypatch):
 
 
 def test_shared_memory_warns(monkeypatch):
-    assert machine.check_shared_memory(1, "x").verdict is Verdict.PASS
-    assert machine.check_shared_memory(1 << 60, "x").verdict is Verdict.WARN
+    assert machine.check_shared_memory(1).verdict is Verdict.PASS
+    assert machine.check_shared_memory(1 << 60).verdict is Verdict.WARN
 
 
 # -- what comes from elsewhere ---------------------------------------------------------------------

@@ -5,7 +5,7 @@ import torch
 
 from tests.unit.planning.planning import configured
 from tinylora_rl.planning.evaluation import examine_evaluation
-from tinylora_rl.planning.finding import exit_code
+from tinylora_rl.planning.findings import exit_code
 from tinylora_rl.planning.training import examine_training
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

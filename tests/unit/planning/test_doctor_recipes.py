@@ -5,8 +5,8 @@ import pytest
 from tests.unit.planning.planning import experiment
 from tests.unit.recipes.composing import LEARNING_RATE, RECIPES, SWEEPS, points, without
 from tinylora_rl.base_model.dims import PUBLISHED
+from tinylora_rl.planning.machine import disk, host_memory
 from tinylora_rl.planning.run_plan import training_plan
-from tinylora_rl.planning.storage import disk, host_memory
 from tinylora_rl.settings.experiment import Experiment
 
 SAME_PLAN = ("seed", LEARNING_RATE)
@@ -17,7 +17,7 @@ def planned(run: Experiment) -> tuple[int, dict[str, str]]:
     dims = run.base.dims
     assert dims is not None
     size = run.method.size(dims)
-    assert host_memory(run, dims, size)[0] > 0
+    assert host_memory(run, dims) > 0
     assert all(needed > 0 for needed, _ in disk(run, dims, size, has_model=True).values())
     return size.num_parameters, dict(training_plan(run, dims, size))
 

@@ -57,7 +57,7 @@ def test_imitating_worked_answers_teaches_to_work_them(finished):
 def test_the_run_directory_is_a_trainings(finished):
     run = finished.run
     config = OmegaConf.load(run.config)
-    assert config.verb == "sft"
+    assert config.command == "sft"
     assert config.trainer.total_training_steps == NUM_STEPS
     assert config.actor_rollout_ref.actor.optim.lr == 5e-3
     assert "algorithm" not in config  # nothing that was not read

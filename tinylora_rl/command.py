@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,8 +17,10 @@ from tinylora_rl.settings.spellings import translated
 from tinylora_rl.sweeps.sweep import SweepOver
 
 
-def run_command(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
-    """Runs `job` on the configuration of the command line, and ends the process with its code.
+def run_command(name: str, job: Callable[[Any], int]) -> NoReturn:
+    """Runs `job` on what the command line describes, and ends the process with its exit code.
+
+    `job` gets an `Experiment` (train, sft) or an `Evaluation` (evaluate), read and checked.
 
     0 done, 1 failed, 2 bad configuration, 3 environment, 75 stopped by a signal with everything
     finished until then saved. With `-m` it is the exit code of the sweep: 0 every point is
@@ -40,10 +42,10 @@ def run_command(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
         sys.argv.append("--resolve")  # a configuration full of ${...} tells a person little
     outcome: list[int] = []
 
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
     def run(config: DictConfig) -> int:
         outcome.append(EXIT_FAILED)  # what is left if the job does not return
-        outcome[-1] = exit_code_of(lambda: _one_run(config, job))
+        outcome[-1] = exit_code_of(lambda: _one_run(name, config, job))
         return outcome[-1]  # for launchers that run it elsewhere
 
     try:
@@ -59,18 +61,28 @@ def run_command(config_name: str, job: Callable[[DictConfig], int]) -> NoReturn:
     sys.exit(max(outcome, default=0))
 
 
-def given_overrides() -> Sequence[str]:
+def _given_overrides() -> Sequence[str]:
     """Returns the overrides of the command line, `dry_run` left out."""
     overrides: Sequence[str] = HydraConfig.get().overrides.task
     return [each for each in overrides if not each.lstrip("+").startswith("dry_run=")]
 
 
-def _one_run(config: DictConfig, job: Callable[[DictConfig], int]) -> int:
+def _one_run(name: str, config: DictConfig, job: Callable[[Any], int]) -> int:
     study = config.get("sweep")
     if study is not None:
         raise ConfigError(f"sweep={study}: a study is many runs; give -m too")
     if config.dry_run:
         from tinylora_rl.planning.doctor import doctor
 
-        return doctor(config, given_overrides())
-    return job(config)
+        return doctor(config, _given_overrides())
+    if name == "evaluate":
+        from tinylora_rl.settings.evaluation import read_evaluation
+
+        return job(read_evaluation(config))
+    from tinylora_rl.settings.read import read
+
+    if name == "sft":
+        from tinylora_rl.settings.supervised_keys import check_overrides
+
+        check_overrides(_given_overrides())
+    return job(read(config))

@@ -7,16 +7,15 @@ graded response saved; the same command with the same run.dir then continues.
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import Any
 
 from tinylora_rl.command import run_command
 
 
-def _job(config: DictConfig) -> int:
+def _job(evaluation: Any) -> int:
     from tinylora_rl.evaluation.run import evaluate
-    from tinylora_rl.settings.evaluation import read_evaluation
 
-    return evaluate(read_evaluation(config))
+    return evaluate(evaluation)
 
 
 def main() -> None:

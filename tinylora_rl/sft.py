@@ -8,27 +8,22 @@ saved. `--cfg job` prints the resolved configuration.
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from omegaconf import DictConfig
-
-from tinylora_rl.command import given_overrides, run_command
+from tinylora_rl.command import run_command
 
 
-def _job(config: DictConfig) -> int:
-    # Read when torch is imported. OpenMP's threads spin while they wait; on cores that others use
-    # too, they then wait for each other: a step of the embedded model took 2 s instead of 0.07 s.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-    from tinylora_rl.settings.read import read
-    from tinylora_rl.settings.supervised_keys import check_overrides
+def _job(experiment: Any) -> int:
     from tinylora_rl.supervised.run import sft
 
-    check_overrides(given_overrides())
-    return sft(read(config))
+    return sft(experiment)
 
 
 def main() -> None:
     """Exits with the code of the run."""
+    # Read when torch is imported. OpenMP's threads spin while they wait; on cores that others use
+    # too, they then wait for each other: a step of the embedded model took 2 s instead of 0.07 s.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run_command("sft", _job)
 
 

@@ -10,16 +10,15 @@ says how many runs there are and what they cost; `submitit_slurm` and `ray_jobs`
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import Any
 
 from tinylora_rl.command import run_command
 
 
-def _job(config: DictConfig) -> int:
-    from tinylora_rl.settings.read import read
+def _job(experiment: Any) -> int:
     from tinylora_rl.training.run import train
 
-    return train(read(config))
+    return train(experiment)
 
 
 def main() -> None:

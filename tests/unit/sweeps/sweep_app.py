@@ -10,7 +10,7 @@ step, `+counting.fails_at_u=` the value of adapter.u that fails.
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from tinylora_rl.atomic import write_text
 from tinylora_rl.command import run_command
@@ -18,15 +18,16 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.planning.cost import planned_steps
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive
 from tinylora_rl.runs.status import RecordedRun, last_step
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment
 
 
-def count(config: DictConfig) -> int:
+def count(experiment: Experiment) -> int:
+    config = experiment.tree
     counting = config.get("counting") or {}
     run = RunDirectory(Path(config.run.dir))
     with exclusive(run.path), RecordedRun(run.path, config.command) as recorded:
         write_text(run.config, OmegaConf.to_yaml(config))
-        steps = planned_steps(read(config))
+        steps = planned_steps(experiment)
         recorded.expect(steps)
         print(f"from step {last_step(run.path)}")
         if config.adapter.u == counting.get("fails_at_u"):

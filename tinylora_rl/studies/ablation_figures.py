@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tinylora_rl.studies.paper import FIGURE_7, FIGURE_8, INSTRUCT_3B
+from tinylora_rl.studies.paper import FIGURE_7, FIGURE_8, FIGURES_BENCHMARK, INSTRUCT_3B
 from tinylora_rl.studies.size_figure import draw_estimates, shades
 from tinylora_rl.studies.study import Result, Study
 from tinylora_rl.studies.variants import Variant
@@ -50,7 +50,8 @@ def _draw(
             color=colour,
             label=f"{first.algorithm} {' '.join(words)}",
         )
-    if study.benchmark == "gsm8k" and any(r.variant.model == INSTRUCT_3B for r in study.results):
+    models = {result.variant.model for result in study.results}
+    if study.benchmark == FIGURES_BENCHMARK and INSTRUCT_3B in models:
         accuracies = [100 * accuracy for accuracy in papers.values()]
         axes.plot(list(papers), accuracies, "o:", color="#777777", mfc="white", label="paper, u=1")
         ticks |= set(papers)

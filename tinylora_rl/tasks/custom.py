@@ -166,8 +166,9 @@ class Custom(Task):
                 f"data.{key}={path}: no such file or folder, and not the id of a hub data set "
                 "(OWNER/NAME); give one of them"
             )
-        where = {"repo": path, "revision": self.revision, "config": self.subset}
-        return HubFiles(**where, split=split, given=path)
+        return HubFiles(
+            repo=path, revision=self.revision, config=self.subset, split=split, given=path
+        )
 
     def remarks(self) -> list[str]:
         if self._test_source() is not None:

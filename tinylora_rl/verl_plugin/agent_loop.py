@@ -2,8 +2,7 @@
 
 vLLM draws from one generator per engine unless a request brings its own seed; a sample then depends
 on the requests before it. With a seed per (run, step, row, sample) a run can be repeated and
-resumed. A row whose `extra_info.greedy` is true is decoded greedily, so that one
-validation measures both.
+resumed. A row whose `extra_info.greedy` is true is decoded greedily.
 """
 
 from __future__ import annotations

@@ -29,11 +29,7 @@ def inject_on_all_ranks(module: torch.nn.Module, model_config: Any) -> Adapter:
     """Decomposes the checkpoint's weights on rank 0, or reads the cache; others receive.
 
     The checkpoint stands for the base, not the module: its digest does not depend on the dtype
-    that this run computes in, and only rank 0 needs whole weights.
-
-    Args:
-        module: the base model, changed in place; on meta on other ranks than 0.
-        model_config: verl's HFModelConfig.
+    that this run computes in, and only rank 0 needs whole weights. `module` is changed in place.
     """
     config = adapter_config(model_config.lora)
     targets = find_targets(module, config)

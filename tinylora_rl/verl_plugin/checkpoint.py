@@ -31,11 +31,7 @@ SCHEDULER = "scheduler.json"
 
 
 class TinyLoraCheckpointManager(BaseCheckpointManager):
-    """verl's checkpoint interface over one adapter. safetensors and JSON only.
-
-    Args:
-        provenance: the origin of the adapter, for its manifest; the step is added.
-    """
+    """verl's checkpoint interface over one adapter. safetensors and JSON only."""
 
     def __init__(
         self,
@@ -58,12 +54,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         global_step: int = 0,
         max_ckpt_to_keep: int | None = None,
     ) -> None:
-        """Writes the whole state of all ranks to `local_path`, or nothing.
-
-        Raises:
-            ValueError: `hdfs_path` is given.
-            DiskFullError: the disk has no room for it.
-        """
+        """Writes the whole state of all ranks to `local_path`, or nothing and DiskFullError."""
         if hdfs_path is not None:
             raise ValueError(
                 "trainer.default_hdfs_dir: not supported; a checkpoint is a few kilobytes, copy it"
@@ -73,19 +64,15 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         if self.rank == 0:
             self.ensure_checkpoint_capacity(max_ckpt_to_keep)
             with replacing_directory(Path(local_path)) as fresh:
-                tensors = {
-                    f"optimizer.{key}": value for key, value in self._optimizer_state().items()
-                }
+                optimizer = self._optimizer_state()
+                tensors = {f"optimizer.{key}": value for key, value in optimizer.items()}
                 for rank, state in enumerate(rng_states):
                     tensors |= {f"rng.{rank}.{key}": value for key, value in state.items()}
                 # written by Python, whose error names a full disk
                 (fresh / STATE).write_bytes(save(tensors))
                 (fresh / SCHEDULER).write_text(json.dumps(self._scheduler_state()))
-                artifact.save(
-                    self.adapter,
-                    fresh / ADAPTER_DIR,
-                    {**self.provenance, "global_step": global_step},
-                )
+                provenance = {**self.provenance, "global_step": global_step}
+                artifact.save(self.adapter, fresh / ADAPTER_DIR, provenance)
             self.register_checkpoint(str(local_path), max_ckpt_to_keep)
         dist.barrier()
 
@@ -118,11 +105,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
                 f"{path}: damaged ({error}); resume from an earlier step with "
                 "trainer.resume=.../global_step_N"
             ) from error
-        rng_state = {
-            key.removeprefix(f"rng.{self.rank}."): value
-            for key, value in tensors.items()
-            if key.startswith(f"rng.{self.rank}.")
-        }
+        prefix = f"rng.{self.rank}."
+        own = {key: value for key, value in tensors.items() if key.startswith(prefix)}
         saved_ranks = len({key.split(".")[1] for key in tensors if key.startswith("rng.")})
         if saved_ranks != self.world_size:
             raise ValueError(
@@ -147,7 +131,7 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
         rates = self.lr_scheduler.get_last_lr()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        _set_rng_state(rng_state)
+        _set_rng_state({key.removeprefix(prefix): value for key, value in own.items()})
         dist.barrier()
         if del_local_after_load and self.rank == 0:
             shutil.rmtree(path)
@@ -158,11 +142,8 @@ class TinyLoraCheckpointManager(BaseCheckpointManager):
 
     def _scheduler_state(self) -> dict[str, Any]:
         # the schedule's function is configuration, its position is state
-        return {
-            key: value
-            for key, value in self.lr_scheduler.state_dict().items()
-            if key != "lr_lambdas"
-        } | {"lr_lambdas": [None] * len(self.lr_scheduler.base_lrs)}
+        lambdas = {"lr_lambdas": [None] * len(self.lr_scheduler.base_lrs)}
+        return self.lr_scheduler.state_dict() | lambdas
 
 
 def _rng_state() -> dict[str, torch.Tensor]:

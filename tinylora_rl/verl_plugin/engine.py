@@ -46,37 +46,24 @@ MAX_LOGGED_ENTRIES = 64  # of v, each a metric of its own; of a longer v only no
 
 @dataclasses.dataclass
 class Sending:
-    """One sync, as the engine sends it.
+    """One sync, as the engine sends it."""
 
-    Attributes:
-        policy_version: verl's global step; seeds stochastic rounding.
-        with_bank: sends the bank, too, for a rollout that has none yet.
-        survival: the part of the update that rounding left; complete once the stream is consumed.
-    """
-
-    policy_version: int | None = None
-    with_bank: bool = True
-    survival: Survival = dataclasses.field(default_factory=Survival)
+    policy_version: int | None = None  # verl's global step; seeds stochastic rounding
+    with_bank: bool = True  # for a rollout that has none yet
+    survival: Survival = dataclasses.field(default_factory=Survival)  # once it is all sent
 
 
 @EngineRegistry.register(
     model_type=TinyLora.model_type, backend=["fsdp", "fsdp2"], device=["cuda", "cpu"]
 )
 class TinyLoraEngine(FSDPEngineWithLMHead):
-    """One rank of the actor.
+    """One rank of the actor."""
 
-    Attributes:
-        adapter: the adapter; `adapter.v` is the only trained tensor, equal on all ranks.
-        progress: reports the samples of an update that are done; None on other ranks than 0.
-    """
-
-    adapter: Adapter
-    progress: ProgressFile | None = None
+    adapter: Adapter  # `adapter.v` is the only trained tensor, equal on all ranks
+    progress: ProgressFile | None = None  # of the samples of an update; None on ranks but 0
     _sending: Sending | None = None
     _num_bad_losses = 0  # micro-batches of this update
     _num_samples = 0  # of this update, so far
-
-    # -- building ---------------------------------------------------------------------------------
 
     # Upstream calls it once, when the Ray worker builds its model.
     # We refuse unsupported settings first, and put our checkpoints in place of upstream's.
@@ -132,8 +119,6 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         self._noise = MicroBatchNoise(self.adapter.v)
         return build_optimizer([self.adapter.v], self.optimizer_config)
 
-    # -- one step ---------------------------------------------------------------------------------
-
     # Upstream calls it once per mini-batch: zero_grad, forward_backward_batch, optimizer_step.
     # We add the metrics of v to its outputs, and report the progress.
     def train_batch(self, data: Any, loss_function: Any) -> Any:
@@ -160,10 +145,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     # Upstream's `train_batch` calls it after the backward passes; it clips, steps, and skips an
     # update whose gradient is not finite. We also average v's gradient, and raise instead.
     def optimizer_step(self) -> float:
-        """Moves v by one step of the optimiser, by the same amount on all ranks.
-
-        Returns:
-            The norm of the averaged gradient before clipping.
+        """Moves v equally on all ranks; returns the norm of the averaged gradient, unclipped.
 
         Raises:
             NonFiniteError: on all ranks alike, when the loss of one, the gradient or the moved v is
@@ -196,48 +178,32 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         return float(grad_norm)
 
     def _metrics(self) -> dict[str, list[float]]:
-        """Computes `tinylora/*` after an update, as lists: verl averages them over ranks."""
+        """Computes `tinylora/*` and `signal/*`, as lists: verl averages them over ranks."""
         v = self.adapter.v.detach()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         metrics = {
             "tinylora/v_norm": float(v.norm()),
             "tinylora/v_max_abs": float(v.abs().max()),
             "tinylora/relative_delta_norm": self.adapter.relative_delta_norm(),
-            "tinylora/num_parameters": float(
-                sum(p.numel() for g in self.optimizer.param_groups for p in g["params"])
-            ),
-        }
-        if v.numel() <= MAX_LOGGED_ENTRIES:
-            metrics |= {
-                f"tinylora/v/{index:02d}": float(value) for index, value in enumerate(v.flatten())
-            }
-        return {key: [value] for key, value in (metrics | self._signal()).items()}
-
-    def _signal(self) -> dict[str, float]:
-        """Computes `signal/*` and the size of the latest step."""
-        metrics = {
+            "tinylora/num_parameters": float(sum(p.numel() for p in trained)),
             "tinylora/step_norm": float(self._step_GU.norm()),
             "tinylora/relative_step_norm": self.adapter.relative_delta_norm(self._step_GU),
         }
+        if v.numel() <= MAX_LOGGED_ENTRIES:
+            metrics |= {f"tinylora/v/{at:02d}": float(x) for at, x in enumerate(v.flatten())}
         snr_G = moment_snr(
             self.optimizer.state[self.adapter.v], self.optimizer.param_groups[0]["betas"]
         )
         if snr_G is not None:
-            metrics |= {
-                "signal/snr_mean": float(snr_G.mean()),
-                "signal/snr_min": float(snr_G.min()),
-            }
+            metrics["signal/snr_mean"] = float(snr_G.mean())
+            metrics["signal/snr_min"] = float(snr_G.min())
         if self._micro_batch_snr is not None:
             metrics["signal/microbatch_snr"] = self._micro_batch_snr
-        return metrics
-
-    # -- sync, reference, checkpoints --------------------------------------------------------------
+        return {key: [value] for key, value in metrics.items()}
 
     @contextmanager
     def sending(self, policy_version: int | None, *, with_bank: bool) -> Iterator[Sending]:
-        """Sets the policy that `get_per_tensor_param` streams inside the block.
-
-        Upstream's `update_weights` calls that method without arguments of ours.
-        """
+        """Sets the policy that `get_per_tensor_param`, without such arguments, streams inside."""
         self._sending = Sending(policy_version, with_bank)
         try:
             yield self._sending
@@ -249,10 +215,7 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     def get_per_tensor_param(
         self, **kwargs: Any
     ) -> tuple[Generator[tuple[str, torch.Tensor], None, None], dict[str, Any] | None]:
-        """Encodes the policy as `sync.policy_message` describes it, in the way of `sync.mode`.
-
-        All ranks must consume it together: each full tensor is gathered from its shards.
-        """
+        """Encodes the policy (`sync.policy_message`); all ranks must consume it together."""
         del kwargs  # verl's LoRA settings; ours are in sync
         sync = sync_config(self.model_config.lora)
         sending = self._sending or Sending()
@@ -297,18 +260,12 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     @torch.no_grad()
     def token_log_probs(self, token_ids: list[int]) -> list[float]:
-        """Computes log p of token_ids[1:], each given those before it, as an update does.
-
-        Temperature 1. All ranks take part, with the same tokens.
-        """
+        """Computes log p of token_ids[1:] at temperature 1; all ranks take part, alike."""
+        fields = {"input_ids": token_ids, "position_ids": range(len(token_ids))}
         batch = tu.get_tensordict(
             {
-                "input_ids": torch.nested.as_nested_tensor(
-                    [torch.tensor(token_ids)], layout=torch.jagged
-                ),
-                "position_ids": torch.nested.as_nested_tensor(
-                    [torch.arange(len(token_ids))], layout=torch.jagged
-                ),
+                key: torch.nested.as_nested_tensor([torch.tensor(value)], layout=torch.jagged)
+                for key, value in fields.items()
             },
             non_tensor_dict={
                 "temperature": 1.0,
@@ -324,7 +281,6 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
     # Upstream enters it around the reference policy's log-probs (`ref_in_actor`).
     # It switches PEFT's adapter off; we switch off ours.
     def disable_adapter(self) -> AbstractContextManager[None]:
-        """Makes this engine the reference policy, inside the block."""
         return self.adapter.disabled()
 
     # Upstream calls both with a folder for the actor; it saves the module's shards.
@@ -337,10 +293,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
         max_ckpt_to_keep: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Saves v, optimiser, scheduler and generators in `local_path`, complete or not at all."""
-        self.checkpoint_manager.save_checkpoint(
-            local_path, hdfs_path, global_step, max_ckpt_to_keep
-        )
+        manager = self.checkpoint_manager
+        manager.save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
 
     def load_checkpoint(
         self,

@@ -1,7 +1,4 @@
-"""Signal-to-noise ratio of v's gradient.
-
-It separates a learning rate that is too small from a task without signal.
-"""
+"""Estimates the signal-to-noise ratio of v's gradient: too small a rate, or no signal?"""
 
 from __future__ import annotations
 
@@ -18,11 +15,7 @@ def moment_snr(state: Mapping[str, Any], betas: tuple[float, float]) -> torch.Te
     gradient so far was the same. Gradients that are all noise give sqrt((1 - b1) / (1 + b1)) in the
     long run, 0.23 at b1 = 0.9.
 
-    Args:
-        state: Adam's, of v (G, u): step, exp_avg, exp_avg_sq.
-
-    Returns:
-        None before the second step: one gradient has no spread.
+    `state` is Adam's, of v (G, u). None before the second step: one gradient has no spread.
     """
     if "exp_avg_sq" not in state or float(state["step"]) < 2:
         return None

@@ -1,7 +1,9 @@
 """Stops the run on NaN or inf in loss, gradient, reward or v, before v changes.
 
-verl skips an update whose gradient is not finite and goes on; where thirteen numbers sample their
-own training data, the next update would be no better. Here the run ends, with the last good v.
+verl skips an update whose gradient is not finite and goes on; here the run ends, with the last good
+v: where thirteen numbers sample their own data, the next update would be no better.
+
+Every check raises NonFiniteError, which names groups or samples.
 
 Legend: G groups, U numbers per group.
 """
@@ -21,11 +23,7 @@ class NonFiniteError(RuntimeError):
 
 
 def check_loss(num_bad: int, update: int) -> None:
-    """Checks that no micro-batch of any rank had a loss that is not finite.
-
-    Raises:
-        NonFiniteError: `num_bad` of them had one.
-    """
+    """Checks that no micro-batch of any rank had a loss that is not finite."""
     if num_bad:
         raise NonFiniteError(
             f"update {update}: the loss of {num_bad} micro-batches is not finite; v was not moved. "
@@ -34,11 +32,7 @@ def check_loss(num_bad: int, update: int) -> None:
 
 
 def check_gradient(gradient_GU: torch.Tensor, grad_norm: torch.Tensor, update: int) -> None:
-    """Checks the averaged gradient and its norm.
-
-    Raises:
-        NonFiniteError: naming the groups whose gradients are not.
-    """
+    """Checks the averaged gradient and its norm."""
     # a sum of squares may overflow where each number is finite: the norm decides, not its parts
     if torch.isfinite(grad_norm):
         return
@@ -51,11 +45,7 @@ def check_gradient(gradient_GU: torch.Tensor, grad_norm: torch.Tensor, update: i
 
 
 def check_vector(v_GU: torch.Tensor, update: int) -> None:
-    """Checks the moved v.
-
-    Raises:
-        NonFiniteError: naming the groups that are not.
-    """
+    """Checks the moved v."""
     if torch.isfinite(v_GU).all():
         return
     groups = (~torch.isfinite(v_GU)).any(dim=1).nonzero().flatten().tolist()
@@ -66,11 +56,7 @@ def check_vector(v_GU: torch.Tensor, update: int) -> None:
 
 
 def check_norm(grad_norm: float, step: int) -> None:
-    """Checks the norm of the gradient that verl reports; its own engines check no more.
-
-    Raises:
-        NonFiniteError: it is not; verl has skipped the update.
-    """
+    """Checks the norm of the gradient; verl's own engines only skip the update."""
     if not math.isfinite(grad_norm):
         raise NonFiniteError(
             f"step {step}: the gradient is not finite (norm {grad_norm}); no weight was moved. "
@@ -79,14 +65,7 @@ def check_norm(grad_norm: float, step: int) -> None:
 
 
 def check_rewards(rewards: Iterable[tuple[str, float]], step: int) -> None:
-    """Checks every sample's reward.
-
-    Args:
-        rewards: (name of the sample, its reward).
-
-    Raises:
-        NonFiniteError: naming the samples whose rewards are not.
-    """
+    """Checks every sample's (name, reward)."""
     bad = [f"{name} ({value})" for name, value in rewards if not math.isfinite(value)]
     if bad:
         more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""

@@ -17,8 +17,7 @@ REQUIRED_VERL = "0.9.1"
 def register() -> None:
     """Registers the CPU platform, and selects it where there is no accelerator.
 
-    Raises:
-        RuntimeError: verl is not the version this was written against.
+    Raises RuntimeError where verl is not the version this was written against.
     """
     import verl
 
@@ -47,11 +46,7 @@ def register() -> None:
 
 
 def check_registration() -> None:
-    """Checks that verl discovers and loads this plugin.
-
-    Raises:
-        RuntimeError: it does not; the message has the reason and the fix.
-    """
+    """Checks that verl discovers and loads this plugin; RuntimeError with the fix if not."""
     from importlib.metadata import entry_points
 
     names = {entry_point.value for entry_point in entry_points(group="verl.plugins")}

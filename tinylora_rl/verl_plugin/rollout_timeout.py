@@ -19,15 +19,10 @@ class RolloutError(RuntimeError):
 
 
 class BoundedBuffer(ReplayBuffer):
-    """Mixed into one of verl's buffers.
+    """Mixed into one of verl's buffers."""
 
-    Attributes:
-        deadline_s: seconds within which one more prompt must be finished while the trainer waits.
-        progress: reports the finished prompts.
-    """
-
-    deadline_s: float
-    progress: ProgressFile
+    deadline_s: float  # within which one more prompt must be finished while the trainer waits
+    progress: ProgressFile  # of the finished prompts
     _latest = (-1, 0.0)  # number of finished prompts, and since when
 
     # Upstream calls it once per step ("train"), and once per validation batch ("val").

@@ -4,8 +4,7 @@
     checkpoint's manifest
 
 A step counts once its manifest exists (`runs.checkpoints`). A run killed before that takes the step
-again, validation and all, and writes what it would have written; killed after it, nothing of the
-step is missing. So a resumed run's files are those of an undisturbed one.
+again, validation and all: its files are those of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tinylora_rl.runs.directory import MetricsFile, RunDirectory
 from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.runs.vector_log import VectorLog
 from tinylora_rl.verl_plugin.checkpoint import ADAPTER_DIR
-from tinylora_rl.verl_plugin.reward_metrics import telling_metrics
+from tinylora_rl.verl_plugin.samples import telling_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +43,6 @@ class StepCommitTrainer(PPOTrainer):
         self._saved_step: int | None = None
         self._stopped_step: int | None = None
         super().__init__(config)
-
-    # -- beginning --------------------------------------------------------------------------------
 
     # Upstream calls it at the end of `_setup`; afterwards `global_steps` is the resumed step.
     # We cut v.jsonl there. verl validates "before training" on every start; a resumed step has been
@@ -72,8 +69,6 @@ class StepCommitTrainer(PPOTrainer):
         """Adds metrics.jsonl as the last tracker: its line means that all other outputs exist."""
         if "metrics.jsonl" not in self.logger.logger:
             self.logger.logger["metrics.jsonl"] = _LastTracker(self._run, self._finish_step)
-
-    # -- a step -----------------------------------------------------------------------------------
 
     # Upstream calls it once per step: rollout, log-probs, advantages, update.
     # We write v after it, before anything else about the step. A baseline has none.
@@ -141,13 +136,13 @@ class StepCommitTrainer(PPOTrainer):
                 discard(folder)
 
 
-class _LastTracker:
+class _LastTracker(MetricsFile):
     """A tracking backend in verl's sense: writes a line to metrics.jsonl, then ends the step."""
 
     def __init__(self, run: RunDirectory, finish_step: Callable[[int], None]) -> None:
-        self._metrics = MetricsFile(run.metrics)
+        super().__init__(run.metrics)
         self._finish_step = finish_step
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
-        self._metrics.log(data, step)
+        super().log(data, step)
         self._finish_step(step)

@@ -55,10 +55,9 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from tinylora_rl.runs.progress import ProgressFile
 from tinylora_rl.settings.in_workers import SEPARATE_TRAINER_MODE, TRAINER_MODE, sync_config
 from tinylora_rl.settings.sync import SYNC_MODES
-from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
 from tinylora_rl.verl_plugin.nan_guard import check_norm, check_rewards
-from tinylora_rl.verl_plugin.reward_metrics import graded_samples, reward_metrics
 from tinylora_rl.verl_plugin.rollout_timeout import bounded
+from tinylora_rl.verl_plugin.samples import graded_samples, keep_fields_of_actor, reward_metrics
 from tinylora_rl.verl_plugin.step_commit import StepCommitTrainer
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, canary_metrics
@@ -68,13 +67,9 @@ DRIVER_GRACE_S = 30.0  # a worker's own error, which says more, arrives before t
 
 
 class TinyLoraHooks(StepCommitTrainer):
-    """The hooks, for any of verl's trainers.
+    """The hooks, for any of verl's trainers."""
 
-    Attributes:
-        verl_mode: the name of the trainer that is extended; verl compares it in several places.
-    """
-
-    verl_mode: str
+    verl_mode: str  # the name of the trainer that is extended; verl compares it in several places
 
     def __init__(self, config: DictConfig) -> None:
         with open_dict(config):
@@ -85,8 +80,6 @@ class TinyLoraHooks(StepCommitTrainer):
         self._synced_version: int | None = None
         self._canary_ids: list[int] | None = None
         super().__init__(config)
-
-    # -- building ---------------------------------------------------------------------------------
 
     # Upstream calls it in `_setup`, to choose a Ray worker class for each role.
     # We put ours in place of all that train or sample.
@@ -103,16 +96,12 @@ class TinyLoraHooks(StepCommitTrainer):
         buffer.poll_interval = self.config.run.poll_interval_s
         return bounded(buffer, self.config.run.rollout_deadline_s, ProgressFile(self._run.path))
 
-    # -- a fixed order of samples ------------------------------------------------------------------
-
     # Upstream calls it for each batch of prompts and gives them random uids.
     # We number them, so that a resumed run's samples have the same names.
     def _fetch_one_gen_batch(self) -> Any:
         batch = super()._fetch_one_gen_batch()
-        uids = [
-            f"{self.global_steps:08d}-{self._num_fetched + row:08d}"
-            for row in range(len(batch["uid"]))
-        ]
+        numbers = range(self._num_fetched, self._num_fetched + len(batch["uid"]))
+        uids = [f"{self.global_steps:08d}-{number:08d}" for number in numbers]
         self._num_fetched += len(uids)
         tu.assign_non_tensor_stack(batch, "uid", uids)
         return batch
@@ -120,12 +109,9 @@ class TinyLoraHooks(StepCommitTrainer):
     # Upstream calls it on the sampled batch, which is in order of arrival.
     # We sort it first: sums of floats would otherwise differ from run to run.
     def _balance_batch(self, batch: Any, metrics: dict, *args: Any, **kwargs: Any) -> Any:
-        batch.reorder(
-            sorted(range(len(batch.keys)), key=lambda position: _sample_key(batch.keys[position]))
-        )
+        keys = [_sample_key(key) for key in batch.keys]
+        batch.reorder(sorted(range(len(keys)), key=keys.__getitem__))
         return super()._balance_batch(batch, metrics, *args, **kwargs)
-
-    # -- sync -------------------------------------------------------------------------------------
 
     # Upstream calls these two when the checkpoint is loaded and after every step, and updates the
     # rollout's weights there without an answer. We sync in place of that, and verify it.
@@ -147,8 +133,7 @@ class TinyLoraHooks(StepCommitTrainer):
     def _sync_policy(self) -> None:
         """Sends the policy to every rollout worker and checks receipts, weights and canary.
 
-        Raises:
-            SyncError: a worker did not answer within `sync.deadline_s`, or is not the policy.
+        Raises SyncError where one did not answer within `sync.deadline_s`, or is not the policy.
         """
         version = self.global_steps
         canary = self._canary_of_actor()
@@ -171,22 +156,13 @@ class TinyLoraHooks(StepCommitTrainer):
                 f"sync.deadline_s={self._sync.deadline_s:g}"
             ) from None
         # each rank sends to one vLLM worker; the leaders collect the receipts of their replicas
-        num_acknowledged = sum(result["sync/num_acknowledgements"] for result in results)
-        if num_acknowledged != len(results):
-            raise SyncError(
-                f"policy version {version} was acknowledged by {num_acknowledged:g} of "
-                f"{len(results)} rollout workers"
-            )
-        return joined_sync_metrics(results)
+        return joined_sync_metrics(results, version)
 
     def _check_samplers(self) -> None:
-        """Checks that all samples since the latest sync came from its policy.
+        """Checks that all samples since the latest sync came from its policy; SyncError if not.
 
         A worker that restarted in between samples from the base model, and its receipt has no
         version. Nothing else changes a worker's weights, so they are not measured again.
-
-        Raises:
-            SyncError: a worker has another policy; its samples are not used.
         """
         for handle in self._rollout_servers():
             asked = handle.policy_receipts.remote(measure=False)
@@ -200,11 +176,8 @@ class TinyLoraHooks(StepCommitTrainer):
             ExpectedReceipt(policy_version=self._synced_version).check(receipts)
 
     def _rollout_servers(self) -> list[Any]:
-        return [
-            handle
-            for manager in self._rollout_server_managers()
-            for handle in manager.server_handles
-        ]
+        managers = self._rollout_server_managers()
+        return [handle for manager in managers for handle in manager.server_handles]
 
     def _canary_of_actor(self) -> dict[str, list[float]]:
         """Computes the actor's log-probs of the canary prompt; {} where none is due.
@@ -236,8 +209,6 @@ class TinyLoraHooks(StepCommitTrainer):
             max_diff=self._sync.canary_max_diff,
             policy_version=self.global_steps,
         )
-
-    # -- log-probs, advantages, the update, metrics ------------------------------------------------
 
     # Upstream calls these two with the names of all fields of the samples, which the actor fetches.
     # We name those that it computes with.
@@ -280,8 +251,17 @@ class TinyLoraHooks(StepCommitTrainer):
         self._publish_adapter(metrics)
 
 
-def joined_sync_metrics(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Joins the ranks' `sync/*`: sums of bytes, tensors and acknowledgements, else the largest."""
+def joined_sync_metrics(results: Sequence[Mapping[str, float]], version: int) -> dict[str, float]:
+    """Joins the ranks' `sync/*`: sums of bytes, tensors and acknowledgements, else the largest.
+
+    Raises SyncError where there are not as many acknowledgements as ranks.
+    """
+    num_acknowledged = sum(result["sync/num_acknowledgements"] for result in results)
+    if num_acknowledged != len(results):
+        raise SyncError(
+            f"policy version {version} was acknowledged by {num_acknowledged:g} of "
+            f"{len(results)} rollout workers"
+        )
     summed = {"sync/bytes", "sync/num_acknowledgements", "sync/num_tensors"}
     joined = {
         key: (sum if key in summed else max)(result[key] for result in results if key in result)
@@ -331,14 +311,8 @@ class TinyLoraSeparateTrainer(TinyLoraHooks, PPOTrainerSeparateAsync):
             for worker in replica.workers
         ]
         received = ray.get([worker.sync_metrics.remote() for worker in workers])
-        num_acknowledged = sum(result["sync/num_acknowledgements"] for result in received)
-        if num_acknowledged != len(workers):
-            raise SyncError(
-                f"policy version {version} was acknowledged by {num_acknowledged:g} of "
-                f"{len(workers)} rollout workers"
-            )
         return {
-            **joined_sync_metrics(received),
+            **joined_sync_metrics(received, version),
             **sent,
             "sync/seconds": time.monotonic() - start_s,  # of all, stopping the rollout included
         }

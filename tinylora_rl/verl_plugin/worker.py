@@ -44,8 +44,7 @@ class TinyLoraTrainingWorker(TrainingWorker):
 class TinyLoraWorker(DetachActorWorker):
     """verl's worker, which also reports on its syncs and on v.
 
-    A baseline (LoRA, full fine-tuning) trains in verl's own engine: it has no v, no canary and no
-    progress, and its checkpoints and older policies are verl's.
+    A baseline (LoRA, full fine-tuning) trains in verl's own engine: no v, no canary, no progress.
     """
 
     actor_worker_cls = TinyLoraTrainingWorker
@@ -61,18 +60,7 @@ class TinyLoraWorker(DetachActorWorker):
     async def update_weights(
         self, global_steps: int | None = None, mode: str = "auto"
     ) -> dict[str, float]:
-        """Sends this actor's policy to the rollout, which acknowledges it.
-
-        Args:
-            mode: "naive" to the rollout that shares this worker's GPU; else the name of a
-                checkpoint engine, by which the policy is sent to rollouts elsewhere.
-
-        Returns:
-            `sync/*` of this rank.
-
-        Raises:
-            SyncError: see `TinyLoraServerAdapter.update_weights`.
-        """
+        """Sends this actor's policy to the rollout; see `TinyLoraServerAdapter.update_weights`."""
         is_beside = mode == "naive"
         # a checkpoint engine knows by itself which rollouts lack the bank
         with_bank = self.rollout.needs_bank() if is_beside else True
@@ -94,11 +82,7 @@ class TinyLoraWorker(DetachActorWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def canary_log_probs(self, token_ids: list[int]) -> dict[str, list[float]]:
-        """Computes log-probs of token_ids[1:] under policy and base model; equal on all ranks.
-
-        Returns:
-            {"policy": ..., "base": ...} in nats; empty for a baseline.
-        """
+        """Returns log-probs of token_ids[1:], {"policy": ..., "base": ...}; {} for a baseline."""
         engine = self._tinylora
         if engine is None:
             return {}

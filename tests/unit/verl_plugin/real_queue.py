@@ -20,8 +20,8 @@ from verl.utils.transferqueue_utils import kv_batch_meta2batch_meta
 
 from tests.own_ray import start_own_ray
 from tinylora_rl.runs.progress import ProgressFile
-from tinylora_rl.verl_plugin.actor_batch import keep_fields_of_actor
 from tinylora_rl.verl_plugin.rollout_timeout import RolloutError, bounded
+from tinylora_rl.verl_plugin.samples import keep_fields_of_actor
 
 STORAGE = {"total_storage_size": 1000, "num_data_storage_units": 1}
 QUEUE = {"backend": {"storage_backend": "SimpleStorage", "SimpleStorage": STORAGE}}

@@ -1,6 +1,6 @@
 import pytest
 
-from tinylora_rl.verl_plugin.reward_metrics import reward_metrics
+from tinylora_rl.verl_plugin.samples import reward_metrics
 
 
 def graded(score: float, **values: float) -> dict[str, float]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
+import psutil
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
-
-from tinylora_rl.verl_plugin.cpu import device_module
 
 
 def has_no_accelerator() -> bool:
@@ -29,58 +27,86 @@ def has_no_accelerator() -> bool:
     )
 
 
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Does nothing: there is no accelerator, and no cache of an allocator of ours."""
+
+
+class CpuDevice:
+    """The part of torch.cuda's interface that verl calls.
+
+    verl asks its platform for a `torch.<device>` module and calls these on it. `torch.cpu` has a
+    few of them; memory figures come from the operating system, and the generator is torch's own.
+    """
+
+    set_device = synchronize = empty_cache = ipc_collect = staticmethod(_nothing)
+    reset_peak_memory_stats = set_per_process_memory_fraction = staticmethod(_nothing)
+    manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
+
+    @staticmethod
+    def is_available() -> bool:
+        return False  # no accelerator to synchronise with or to seed
+
+    @staticmethod
+    def device_count() -> int:
+        return 0
+
+    @staticmethod
+    def current_device() -> torch.device:
+        return torch.device("cpu")
+
+    @staticmethod
+    def get_device_name(device: object = None) -> str:
+        return "CPU"  # for which verl's FLOPs counter knows no rate
+
+    @staticmethod
+    def mem_get_info(device: object = None) -> tuple[int, int]:
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total  # bytes of the machine
+
+    @staticmethod
+    def memory_allocated(device: object = None) -> int:
+        return psutil.Process().memory_info().rss  # bytes, resident
+
+    max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
+
+    @staticmethod
+    def get_rng_state(device: object = None) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    @staticmethod
+    def set_rng_state(state: torch.Tensor, device: object = None) -> None:
+        torch.set_rng_state(state)
+
+
 class CpuPlatform(PlatformBase):
     """Answers verl with gloo, shared memory, and Ray's "GPU" as the name of a logical slot."""
 
     # Upstream asks its platform in every process, wherever it would otherwise name CUDA.
     # We answer with torch's CPU; synchronisation, profiling and memory settings do nothing.
 
-    @property
-    def device_name(self) -> str:
-        return "cpu"
-
-    @property
-    def vendor_name(self) -> str:
-        return "cpu"
-
-    @property
-    def device_module(self) -> ModuleType:
-        return device_module
+    device_name = vendor_name = "cpu"
+    device_module = CpuDevice
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
 
     def is_available(self) -> bool:
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        del use_smi_check
         return has_no_accelerator()
 
     def current_device(self) -> torch.device:  # type: ignore[override]
-        """Returns a device, not an index: verl passes it to `Tensor.to`."""
-        return torch.device("cpu")
+        return torch.device("cpu")  # not an index: verl passes it to `Tensor.to`
 
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        del device_index
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        del device_index
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings: str) -> None:
-        del settings
-
-    def empty_cache(self) -> None:
-        return None
+    manual_seed_all = manual_seed
 
     def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
-        del device_index
         return None, None
 
     def communication_backend_name(self) -> str:
@@ -100,14 +126,4 @@ class CpuPlatform(PlatformBase):
 
     @contextmanager
     def nvtx_range(self, msg: str) -> Iterator[None]:
-        del msg
         yield
-
-    def profiler_start(self) -> None:
-        return None
-
-    def profiler_stop(self) -> None:
-        return None
-
-    def cudart(self) -> Any:
-        return None

@@ -1,9 +1,8 @@
 """Forks Ray's workers off one process that has imported what they all need.
 
-verl starts about ten Ray workers, and each spends 5 to 15 seconds of CPU time importing torch,
-transformers, verl and vLLM: on two cores that is most of the time from the command to the first
-step. Here one process imports them once, while the trainer's own checks run, and every worker is
-a fork of it, which also shares its memory.
+verl starts about ten Ray workers, and each spends 5 to 15 seconds of CPU time on imports: on two
+cores that is most of the time from the command to the first step. Here one process imports once,
+while the trainer's own checks run, and every worker is a fork of it, which also shares its memory.
 
 Ray starts a worker by the command `py_executable default_worker.py ...` (runtime environment,
 field `py_executable`). `fork_client.py` stands in that place: it hands command line, environment,
@@ -61,13 +60,9 @@ WITH_RAY = (
 def fork_server(env: Mapping[str, str]) -> Iterator[str]:
     """Starts a server process that imports what workers need; yields Ray's `py_executable`.
 
-    Comes back at once: the imports go on meanwhile, and workers wait for them. The server ends with
-    the block, and with this process however that ends; workers end as Ray ends them.
-
-    Args:
-        env: added to this process's environment. What a library reads while it is imported
-            (`OMP_*`, `TORCHDYNAMO_DISABLE`, `HF_HUB_OFFLINE`) must be here; the rest is each
-            worker's own.
+    Comes back at once: workers wait for the imports. The server ends with the block, and with this
+    process however that ends; workers end as Ray ends them. `env` is added to the environment; what
+    a library reads on import (`OMP_*`, `HF_HUB_OFFLINE`) must be in it.
     """
     folder = Path(tempfile.mkdtemp(prefix="tinylora-fork-"))  # for this user alone
     with socket.socket(socket.AF_UNIX) as listener:
@@ -89,7 +84,7 @@ def fork_server(env: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Request:
-    """The process that a client asks for."""
+    """A process that a client asks for."""
 
     arguments: list[str]  # script and its arguments
     env: dict[str, str]
@@ -114,7 +109,7 @@ class Request:
 
 
 def _new_randomness() -> None:
-    """Seeds the generators anew, as a new process would; a fork shares its parent's."""
+    """Seeds the generators anew; a fork shares its parent's."""
     import random
 
     import numpy

@@ -1,9 +1,8 @@
 """Broadcasts v to a rollout on other GPUs or nodes, in one write: a checkpoint engine for verl.
 
-verl's own engines move whole models over NCCL or RDMA. Here a policy is some bytes (with the bank,
-once, some megabytes): rank 0 of the trainer puts them into a `torch.distributed.TCPStore` that it
-serves, and every rollout worker reads them from there. Selected by
-`rollout.checkpoint_engine.backend: tinylora` with this module as `custom_backend_module`.
+A policy is some bytes (with the bank, once, some megabytes): rank 0 of the trainer puts them into a
+`torch.distributed.TCPStore` that it serves, and every rollout worker reads them from there. Chosen
+by `rollout.checkpoint_engine.backend: tinylora`, this module as `custom_backend_module`.
 """
 
 from __future__ import annotations
@@ -38,18 +37,11 @@ class Metadata:
 
 @CheckpointEngineRegistry.register(BACKEND)
 class BroadcastEngine(CheckpointEngine):
-    """One end of the broadcast.
-
-    Args:
-        bucket_size: verl's, unused: nothing is cut into buckets.
-        is_master: true on rank 0 of the trainer.
-        deadline_s: limit of a rollout worker's wait for a policy.
-    """
+    """One end of the broadcast; rank 0 of the trainer is master. verl's `bucket_size` is unused."""
 
     def __init__(
         self, bucket_size: int, is_master: bool = False, deadline_s: float = 600.0
     ) -> None:
-        del bucket_size
         self.is_master = is_master
         self._deadline = timedelta(seconds=deadline_s)
         self._store: TCPStore | None = None
@@ -94,11 +86,7 @@ class BroadcastEngine(CheckpointEngine):
         """Frees nothing: the store lives as long as the run; a policy replaces the one before."""
 
     async def send_weights(self, weights: Any, global_steps: int | None = None) -> dict[str, float]:
-        """Publishes the stream from rank 0; the other ranks take part in gathering its tensors.
-
-        Raises:
-            ValueError: more than `MAX_BYTES`.
-        """
+        """Publishes the stream from rank 0; the other ranks take part in gathering its tensors."""
         tensors = {
             name: tensor.cpu().contiguous()
             async for name, tensor in ensure_async_iterator(weights)

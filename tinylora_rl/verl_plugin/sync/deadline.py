@@ -26,7 +26,7 @@ class Deadline:
 
     def __init__(self, seconds: float, what: str) -> None:
         self._seconds = seconds
-        self._what = what
+        self.what = what
         self._end_s = time.monotonic() + seconds
 
     @property
@@ -35,21 +35,17 @@ class Deadline:
 
     def check(self) -> None:
         if time.monotonic() >= self._end_s:
-            raise SyncError(f"{self._what} did not happen within sync.deadline_s={self._seconds:g}")
+            raise SyncError(f"{self.what} did not happen within sync.deadline_s={self._seconds:g}")
 
 
 class DeadlineWeightSender(BucketedWeightSender):
-    """Replaces the socket of verl's sender by one that calls `check` while it waits.
+    """Calls `check` ten times a second while verl's sender waits; it raises to end that."""
 
-    Args:
-        check: called about ten times a second during a wait; raises to end it.
-    """
+    socket: Any
 
     def __init__(self, *, check: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._check = check
-
-    socket: Any
 
     # Upstream calls it at the beginning of every send; afterwards it only uses `self.socket`.
     # We wrap that socket.

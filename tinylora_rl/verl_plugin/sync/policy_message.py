@@ -27,17 +27,11 @@ NamedTensors = AsyncIterator[tuple[str, torch.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """The header of a stream, decoded.
+    """The header of a stream, decoded."""
 
-    Attributes:
-        v_GU: v as it acts, fp32, on the CPU; None for a baseline, which has no v.
-        bank: the bank's bytes, if they came along.
-        base_dtype: of the weights that the trainer adds the update to.
-    """
-
-    v_GU: torch.Tensor | None
-    bank: bytes | None
-    base_dtype: torch.dtype | None
+    v_GU: torch.Tensor | None  # as it acts, fp32, on the CPU; None for a baseline
+    bank: bytes | None  # if it came along
+    base_dtype: torch.dtype | None  # of the weights that the trainer adds the update to
 
     @property
     def v_bytes(self) -> bytes:
@@ -67,7 +61,7 @@ def lora_tensors(update: Update, dtype: torch.dtype) -> Iterator[tuple[str, torc
 
 
 def lora_config(config: TinyLoraConfig) -> dict[str, Any]:
-    """Builds the PEFT configuration of those tensors; alpha = r, so that B A is dW itself."""
+    """Builds the PEFT configuration of those tensors; scaling alpha / r is 1."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -108,23 +108,53 @@ class StandaloneWorker(CheckpointEngineWorker):
 
 
 @dataclasses.dataclass
-class StreamCount:
-    """Counts the tensors of one sync as they are sent."""
+class Sync:
+    """One sync: its policy, the tensors that were sent so far, and its deadline."""
 
+    policy: Policy
+    version: int | None
+    deadline: Deadline
     num_tensors: int = 0
     num_bytes: int = 0
 
+    @property
+    def has_v(self) -> bool:
+        return self.policy.v_GU is not None
+
+    async def counted(self, weights: NamedTensors) -> AsyncIterator[tuple[str, torch.Tensor]]:
+        async for name, tensor in weights:
+            self.num_tensors += 1
+            self.num_bytes += tensor.nbytes
+            yield name, tensor
+
+    async def within(self, reference: ray.ObjectRef) -> Any:
+        """Waits until the deadline; SyncError then, or where the other process fails."""
+
+        async def resolve() -> Any:
+            return await reference
+
+        try:
+            return await asyncio.wait_for(resolve(), self.deadline.remaining_s)
+        except TimeoutError:
+            self.deadline.check()
+            raise
+        except ray.exceptions.RayError as error:
+            raise SyncError(f"{self.deadline.what} failed: {_reason(error)}") from error
+
+    def raise_failure(self, reference: ray.ObjectRef) -> None:
+        """Raises if the load ended in an error; else the receiver's answer is coming."""
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            what = self.deadline.what
+            raise SyncError(f"{what} failed in the rollout worker: {_reason(error)}") from error
+
 
 class TinyLoraServerAdapter(ServerAdapter):
-    """The sending end, one per trainer rank, or per standalone rollout worker.
+    """The sending end, one per trainer rank, or per standalone rollout worker."""
 
-    Attributes:
-        bank: the bank's bytes, from the first sync on, on the rank that leads its replica.
-        sync_metrics: `sync/*` of the latest acknowledged sync.
-    """
-
-    bank: bytes | None = None
-    sync_metrics: dict[str, float]
+    bank: bytes | None = None  # from the first sync on, on the rank that leads its replica
+    sync_metrics: dict[str, float]  # of the latest acknowledged sync
     _verifier: Verifier | None = None
 
     def needs_bank(self) -> bool:
@@ -157,67 +187,58 @@ class TinyLoraServerAdapter(ServerAdapter):
         start_s = time.monotonic()
         deadline = Deadline(config.deadline_s, what)
         policy, rest = await decode(weights)
+        sync = Sync(policy, global_steps, deadline)
         leads = self._ensure_server_handle()  # one rank speaks for the replica
-        if leads and policy.v_GU is not None:
+        server: Any = self.server_handle if leads else None
+        if leads and sync.has_v:
             self._take_bank(policy, config)
-            await self._give_bank(config, deadline, what)
+            await self._give_bank(config, sync)
 
-        sent = StreamCount()
         if config.mode == "vector" and policy.v_GU is not None:
             async for name, _ in rest:
                 raise AssertionError(f"sync.mode=vector sends v alone, not {name}")
             if leads:
-                loading = self.server_handle.load_vector.remote(
-                    policy.v_bytes, len(policy.v_GU), global_steps
+                num_groups = len(policy.v_GU)
+                await sync.within(
+                    server.load_vector.remote(policy.v_bytes, num_groups, global_steps)
                 )
-                await _within(loading, deadline, what)
         else:
-            if config.mode == "factors" and policy.v_GU is not None:
+            if config.mode == "factors" and sync.has_v:
                 # verl passes these itself where trainer and rollout share GPUs, not elsewhere
                 adapter = adapter_config(self.model_config.lora)
                 kwargs = {"peft_config": lora_config(adapter), "base_sync_done": True}
-            elif policy.v_GU is not None:
+            elif sync.has_v:
                 kwargs = {"adapted_only": config.sleep_level == 1}
-            await self._stream(rest, sent, policy, global_steps, deadline, what, kwargs)
+            await self._stream(rest, sync, kwargs)
 
         metrics: dict[str, float] = {}
         if leads:
-            metrics = await self._verify(policy, sent, global_steps, deadline, what)
-            await _within(self.server_handle.clear_kv_cache.remote(), deadline, what)
+            metrics = await self._verify(sync)
+            await sync.within(server.clear_kv_cache.remote())
             if global_steps is not None:
-                await _within(
-                    self.server_handle.set_global_steps.remote(global_steps), deadline, what
-                )
-        num_bytes = sent.num_bytes or (policy.v_GU.nbytes if policy.v_GU is not None else 0)
+                await sync.within(server.set_global_steps.remote(global_steps))
+        num_bytes = sync.num_bytes or (policy.v_GU.nbytes if policy.v_GU is not None else 0)
         self.sync_metrics = {
             "sync/num_acknowledgements": 0.0,
             "sync/seconds": time.monotonic() - start_s,
             "sync/bytes": float(num_bytes),
-            "sync/num_tensors": float(sent.num_tensors),
+            "sync/num_tensors": float(sync.num_tensors),
             "sync/policy_version": float(-1 if global_steps is None else global_steps),
             **metrics,
         }
 
-    async def _verify(
-        self,
-        policy: Policy,
-        sent: StreamCount,
-        policy_version: int | None,
-        deadline: Deadline,
-        what: str,
-    ) -> dict[str, float]:
+    async def _verify(self, sync: Sync) -> dict[str, float]:
         """Checks every worker's receipt and measured rows; returns their `sync/*`."""
-        asked = self.server_handle.policy_receipts.remote(measure=policy.v_GU is not None)
-        receipts = await _within(asked, deadline, what)
+        receipts = await sync.within(self.server_handle.policy_receipts.remote(measure=sync.has_v))
         ExpectedReceipt(
-            policy_version=policy_version,
-            v_digest=policy.v_digest,
-            num_tensors=sent.num_tensors or None,
+            policy_version=sync.version,
+            v_digest=sync.policy.v_digest,
+            num_tensors=sync.num_tensors or None,
         ).check(receipts)
         metrics = {"sync/num_acknowledgements": float(len(receipts)), **_durations(receipts)}
-        if policy.v_GU is not None:
+        if sync.policy.v_GU is not None:
             assert self._verifier is not None
-            metrics |= self._verifier.check(receipts, policy.v_GU)
+            metrics |= self._verifier.check(receipts, sync.policy.v_GU)
         return metrics
 
     def _take_bank(self, policy: Policy, config: SyncConfig) -> None:
@@ -240,8 +261,8 @@ class TinyLoraServerAdapter(ServerAdapter):
             else getattr(torch, config.dtype),
         )
 
-    async def _give_bank(self, config: SyncConfig, deadline: Deadline, what: str) -> None:
-        if await _within(self.server_handle.all_have_factors.remote(), deadline, what):
+    async def _give_bank(self, config: SyncConfig, sync: Sync) -> None:
+        if await sync.within(self.server_handle.all_have_factors.remote()):
             return
         assert self.bank is not None, "the first sync brings the bank"
         settings = MergeSettings(
@@ -251,34 +272,19 @@ class TinyLoraServerAdapter(ServerAdapter):
             pristine=config.pristine if config.mode == "vector" else "none",  # type: ignore[arg-type]
         )
         given = self.server_handle.set_factors.remote(self.bank, dataclasses.asdict(settings))
-        await _within(given, deadline, what)
+        await sync.within(given)
 
-    async def _stream(
-        self,
-        rest: NamedTensors,
-        sent: StreamCount,
-        policy: Policy,
-        policy_version: int | None,
-        deadline: Deadline,
-        what: str,
-        kwargs: dict[str, Any],
-    ) -> None:
+    async def _stream(self, rest: NamedTensors, sync: Sync, kwargs: dict[str, Any]) -> None:
         """Streams `rest` to the vLLM worker beside this rank, in one call to all of the replica."""
+        stated = {"policy_version": sync.version, "v_digest": sync.policy.v_digest}
         loading = await self._execute_method(
-            "load_policy",
-            non_block=True,
-            kwargs={
-                "policy_version": policy_version,
-                "v_digest": policy.v_digest,
-                **kwargs,
-                "use_shm": self.use_shm,
-            },
+            "load_policy", non_block=True, kwargs={**stated, **kwargs, "use_shm": self.use_shm}
         )
 
         def check() -> None:
             if loading is not None and ray.wait([loading], timeout=0)[0]:
-                _raise_failure(loading, what)
-            deadline.check()
+                sync.raise_failure(loading)
+            sync.deadline.check()
 
         sender = DeadlineWeightSender(
             check=check,
@@ -286,9 +292,9 @@ class TinyLoraServerAdapter(ServerAdapter):
             bucket_size_mb=self.config.checkpoint_engine.update_weights_bucket_megabytes,
             use_shm=self.use_shm,
         )
-        await sender.async_send_weights(_counted(rest, sent))
+        await sender.async_send_weights(sync.counted(rest))
         if loading is not None:
-            await _within(loading, deadline, what)
+            await sync.within(loading)
 
 
 def _durations(receipts: list[dict[str, Any]]) -> dict[str, float]:
@@ -303,36 +309,6 @@ def _durations(receipts: list[dict[str, Any]]) -> dict[str, float]:
         kept = sum(receipt.get("survival_kept", 0.0) for receipt in receipts)
         metrics["sync/survival"] = kept / total
     return metrics
-
-
-async def _counted(
-    weights: NamedTensors, sent: StreamCount
-) -> AsyncIterator[tuple[str, torch.Tensor]]:
-    async for name, tensor in weights:
-        sent.num_tensors += 1
-        sent.num_bytes += tensor.nbytes
-        yield name, tensor
-
-
-async def _within(reference: ray.ObjectRef, deadline: Deadline, what: str) -> Any:
-    async def resolve() -> Any:
-        return await reference
-
-    try:
-        return await asyncio.wait_for(resolve(), deadline.remaining_s)
-    except TimeoutError:
-        deadline.check()
-        raise
-    except ray.exceptions.RayError as error:
-        raise SyncError(f"{what} failed: {_reason(error)}") from error
-
-
-def _raise_failure(reference: ray.ObjectRef, what: str) -> None:
-    """Raises if the load ended in an error; if it ended well, the receiver's answer is coming."""
-    try:
-        ray.get(reference)
-    except ray.exceptions.RayError as error:
-        raise SyncError(f"{what} failed in the rollout worker: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

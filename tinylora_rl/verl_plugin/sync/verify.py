@@ -28,25 +28,14 @@ _FIELDS = {"policy_version": "policy version", "v_digest": "v", "num_tensors": "
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExpectedReceipt:
-    """The fields that every worker's receipt must match exactly.
+    """The fields that every worker's receipt must match exactly."""
 
-    Attributes:
-        policy_version: verl's global step of the policy that was sent.
-        v_digest: of v's bits; None for a baseline.
-        num_tensors: how many were streamed; None where none were. A stream that lost or doubled
-            one loads without an error.
-    """
-
-    policy_version: int | None
-    v_digest: str | None = None
-    num_tensors: int | None = None
+    policy_version: int | None  # verl's global step
+    v_digest: str | None = None  # None for a baseline
+    num_tensors: int | None = None  # streamed: one lost or doubled makes no error by itself
 
     def check(self, receipts: Sequence[Receipt]) -> None:
-        """Compares the receipts of all workers with these fields.
-
-        Raises:
-            SyncError: one differs; the message names the worker and both values.
-        """
+        """Compares all receipts with these fields; SyncError names the one that differs."""
         if not receipts:
             raise SyncError(f"no rollout worker acknowledged policy version {self.policy_version}")
         for receipt in receipts:
@@ -161,10 +150,7 @@ def canary_metrics(
     Args:
         rollouts: {replica: log-probs in its engine}.
         policy, base: the actor's, with and without the adapter.
-        max_diff: the limit of `sync/canary_actor_diff`.
-
-    Raises:
-        SyncError: a replica exceeds it; the message names the replica.
+        max_diff: of `sync/canary_actor_diff`; SyncError names the replica that exceeds it.
     """
     diffs = {replica: _mean_abs(log_probs, policy) for replica, log_probs in rollouts.items()}
     # not a number is the worst of all

@@ -19,7 +19,7 @@ from tinylora_rl.vllm_plugin.worker_extension import WorkerExtension
 class VerlWorkerExtension(vLLMColocateWorkerExtension, WorkerExtension):
     """verl's extension, which verl calls by its method names, and ours.
 
-    verl's comes first: its `__new__` takes vLLM's arguments, and calls ours without them.
+    verl's comes first: its `__new__` takes vLLM's arguments, and ours none.
     """
 
     def load_policy(
@@ -33,9 +33,8 @@ class VerlWorkerExtension(vLLMColocateWorkerExtension, WorkerExtension):
     ) -> None:
         """Receives, loads and processes the weights of a policy, then records it.
 
-        Args:
-            adapted_only: the stream has merged weights and nothing else: they are copied to their
-                places, past vLLM's loader, and only their layers are packed anew.
+        With `adapted_only` the stream has merged weights alone: they are copied to their places,
+        past vLLM's loader, and only their layers are packed anew.
         """
         self._receipt, self._num_tensors = None, 0
         start_s = time.monotonic()

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinylora_rl import artifact
+from tinylora_rl.artifact.files import adapter_dir
 from tinylora_rl.artifact.manifest import read_numbers
-from tinylora_rl.artifact.model_card import is_hub_id
-from tinylora_rl.artifact.naming import adapter_dir
-from tinylora_rl.artifact.summary import render_table, summarise
+from tinylora_rl.artifact.model_card import is_hub_id, render_table, summarise
 from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT
 
 if TYPE_CHECKING:

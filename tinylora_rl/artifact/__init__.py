@@ -20,11 +20,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinylora_rl.artifact.errors import ArtifactError
+    from tinylora_rl.artifact.files import NAME, NAME_RULE, ArtifactError, adapter_dir
     from tinylora_rl.artifact.hub import push, stage
     from tinylora_rl.artifact.manifest import MANIFEST, read_manifest
     from tinylora_rl.artifact.merged import export_merged
-    from tinylora_rl.artifact.naming import NAME, NAME_RULE, adapter_dir
     from tinylora_rl.artifact.peft_lora import export_peft_lora
     from tinylora_rl.artifact.peft_tinylora import export_peft_tinylora, import_peft_tinylora
     from tinylora_rl.artifact.provenance import Provenance
@@ -39,53 +38,24 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "MANIFEST": "manifest",
-    "NAME": "naming",
-    "NAME_RULE": "naming",
-    "ArtifactError": "errors",
-    "StoredAdapter": "stored",
-    "adapter_dir": "naming",
-    "open": "stored",
-    "Provenance": "provenance",
-    "adapted": "stored",
-    "export_merged": "merged",
-    "export_peft_lora": "peft_lora",
-    "export_peft_tinylora": "peft_tinylora",
-    "import_peft_tinylora": "peft_tinylora",
-    "load": "stored",
-    "load_update": "stored",
-    "push": "hub",
-    "read_manifest": "manifest",
-    "read_vector": "stored",
-    "save": "saving",
-    "stage": "hub",
+    "files": "MANIFEST NAME NAME_RULE ArtifactError adapter_dir",
+    "hub": "push stage",
+    "manifest": "read_manifest",
+    "merged": "export_merged",
+    "peft_lora": "export_peft_lora",
+    "peft_tinylora": "export_peft_tinylora import_peft_tinylora",
+    "provenance": "Provenance",
+    "saving": "save",
+    "stored": "StoredAdapter adapted load load_update open read_vector",
 }
-
-__all__ = [
-    "MANIFEST",
-    "NAME",
-    "NAME_RULE",
-    "ArtifactError",
-    "Provenance",
-    "StoredAdapter",
-    "adapted",
-    "adapter_dir",
-    "export_merged",
-    "export_peft_lora",
-    "export_peft_tinylora",
-    "import_peft_tinylora",
-    "load",
-    "load_update",
-    "open",
-    "push",
-    "read_manifest",
-    "read_vector",
-    "save",
-    "stage",
-]
+__all__ = ["MANIFEST", "NAME", "NAME_RULE", "ArtifactError", "Provenance", "StoredAdapter"]
+__all__ += ["adapted", "adapter_dir", "export_merged", "export_peft_lora", "export_peft_tinylora"]
+__all__ += ["import_peft_tinylora", "load", "load_update", "open", "push", "read_manifest"]
+__all__ += ["read_vector", "save", "stage"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

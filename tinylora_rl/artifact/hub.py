@@ -18,11 +18,7 @@ def stage(
 ) -> list[Path]:
     """Writes to `out`, an empty folder, the files that are published of `adapter`.
 
-    They are written anew from what was verified, so that neither a link nor a stray file beside
-    the adapter is published.
-
-    Raises:
-        ArtifactError: the adapter is incomplete or damaged.
+    They are written anew from what was verified: no link and no stray file is published.
     """
     stored = opened(adapter)
     card = render_card(stored.manifest, stored.numbers, repo_id=repo_id, base_model=base_model)
@@ -46,7 +42,6 @@ def push(
     Credentials are huggingface_hub's own. The provenance is published as it stands in the manifest.
 
     Raises:
-        ArtifactError: the adapter is incomplete or damaged; nothing was sent then.
         OSError: the Hub cannot be reached, or refuses.
     """
     import httpx  # what huggingface_hub 1.x speaks HTTP with

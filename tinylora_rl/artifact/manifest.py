@@ -14,23 +14,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinylora_rl.artifact.errors import ArtifactError
-from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, decode, num_bytes
+from tinylora_rl.artifact.files import (
+    ITEM_BYTES,
+    MANIFEST,
+    PAYLOAD,
+    ArtifactError,
+    decode,
+    num_bytes,
+    read_bounded,
+)
 from tinylora_rl.artifact.provenance import Provenance
-from tinylora_rl.artifact.safe_read import read_bounded
 
 FORMAT = 2
-MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 1 << 20
 PAYLOAD_LIMIT_BYTES = 1 << 28  # 64 Mi numbers; the paper's largest TinyLoRA has 0.8 M
 
 
 def render_manifest(fields: Mapping[str, Any]) -> bytes:
-    """Returns the file that states `fields` and their digest.
-
-    Raises:
-        ValueError: it would be larger than a reader accepts, or a number is not finite.
-    """
+    """Returns the file that states `fields` and their digest; ValueError if it is too large."""
     text = _render({**fields, "digest": manifest_digest(fields)})
     if len(text) > MANIFEST_LIMIT_BYTES:
         raise ValueError(
@@ -50,9 +51,7 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def read_manifest(directory: str | Path) -> dict[str, Any]:
     """Reads and verifies the manifest of the adapter in `directory`, but not its payload.
 
-    Raises:
-        ArtifactError: there is no complete adapter of a format this version reads, or the manifest
-            is not what was written.
+    Raises ArtifactError where there is none of this format, or it is not what was written.
     """
     directory = Path(directory)
     path = directory / MANIFEST
@@ -77,11 +76,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 
 
 def read_numbers(directory: str | Path) -> tuple[dict[str, Any], bytes]:
-    """Reads and verifies the manifest, and v's bytes in the manifest's `payload_dtype`.
-
-    Raises:
-        ArtifactError: see `read_manifest`; or the payload is missing, damaged or not v alone.
-    """
+    """Reads and verifies the manifest and the bytes of v in its `payload_dtype`; ArtifactError."""
     directory = Path(directory)
     manifest = read_manifest(directory)
     path = directory / PAYLOAD

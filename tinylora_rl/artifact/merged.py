@@ -42,16 +42,14 @@ def export_merged(
 ) -> Survival:
     """Writes the base merged with `adapter` to `out`; returns how much of the update survived.
 
-    Every merged weight is summed in fp32 and rounded once. Beside the model lies
-    `tinylora_merge.json`: the adapter's digest, the rounding and the share that survived. In memory
-    there are the base and a second model of `dtype`.
+    Every merged weight is summed in fp32 and rounded once; `tinylora_merge.json` has the lineage.
+    In memory there are the base and a second model of `dtype`.
 
     Args:
         model: the base model, the same afterwards; or its folder or id on the Hub.
         dtype: of all floating weights of the merged model; None keeps each weight's own. In
             bfloat16 an update of |v| below 1e-2 is lost in part, below 1e-3 nearly all of it.
         rounding: of the adapted weights. "stochastic" keeps small updates on average.
-        seed: seeds stochastic rounding.
         tokenizer_dir: a local folder whose tokenizer files are copied.
 
     Raises:

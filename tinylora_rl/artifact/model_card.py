@@ -1,4 +1,4 @@
-"""The model card of a published adapter: identity, how to load it, measurements. No torch.
+"""An adapter in words: a dozen lines for a terminal, the model card of a published one. No torch.
 
 The manifest may be a stranger's: its values are quoted for YAML and escaped for Markdown.
 """
@@ -6,15 +6,17 @@ The manifest may be a stranger's: its values are quoted for YAML and escaped for
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylora_rl.artifact.files import PAYLOAD, values
 from tinylora_rl.artifact.manifest import MANIFEST
-from tinylora_rl.artifact.payload import PAYLOAD
-from tinylora_rl.artifact.summary import printable, summarise
 
 CARD = "README.md"
+SHOWN_VALUES = 16
+SHOWN_CHARACTERS = 200
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 _LOAD = """\
@@ -32,15 +34,65 @@ For PEFT and vLLM, `python -m tinylora_rl.adapters export DIR --to peft-lora --b
 writes a LoRA of rank {r} that makes the same update; `--to merged` writes a whole model."""
 
 
+def summarise(manifest: Mapping[str, Any], numbers: bytes) -> list[tuple[str, str]]:
+    """Returns (label, value) pairs of a verified adapter; all printable, whoever wrote it."""
+    config = manifest["config"]
+    provenance = manifest["provenance"]
+    v = values(numbers, manifest["payload_dtype"])
+    num_groups, u = manifest["payload_shape"]
+    rows: list[tuple[str, Any]] = [
+        ("numbers", f"{manifest['num_parameters']} = u {u} x {num_groups} groups"),
+        ("payload", f"{manifest['payload_bytes']} bytes, {manifest['payload_dtype']}"),
+        ("modules", f"{manifest['num_modules']}: {_listed(config.get('target_modules'))}"),
+        ("tying", f"{config.get('tie_mode')}, n_tie {config.get('n_tie')}"),
+        ("SVD", f"r {config.get('r')}, split {config.get('svd_split')}"),
+        ("P", f"{config.get('projection')}, seed {config.get('seed')}"),
+        ("|v|", f"{math.hypot(*v):.6g}, largest {max(map(abs, v)):.6g}"),
+    ]
+    if len(v) <= SHOWN_VALUES:
+        rows.append(("v", " ".join(f"{value:.6g}" for value in v)))
+    for key, value in provenance.items():
+        if key != "metrics":
+            rows.append((key, value))
+    rows += [(name, f"{value:.6g}") for name, value in provenance.get("metrics", {}).items()]
+    rows += [
+        ("base dtype", manifest["base_dtype"]),
+        ("base digest", manifest["identity"]["base_digest"]),
+        ("P digest", manifest["identity"]["projection_digest"]),
+        ("digest", f"{manifest['digest']} (verified: {MANIFEST}, {PAYLOAD})"),
+        ("versions", " ".join(f"{name} {of}" for name, of in manifest["versions"].items())),
+        ("created", manifest["created"]),
+    ]
+    return [(printable(name), printable(value)) for name, value in rows]
+
+
+def render_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Returns one line per row, the values aligned."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def printable(value: object) -> str:
+    """Returns one short line of `value` without control characters, which could move the cursor."""
+    text = escaped(str(value))
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Escapes control characters and what is no Unicode: a stranger's text moves no cursor."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _listed(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def render_card(
     manifest: Mapping[str, Any], numbers: bytes, *, repo_id: str, base_model: str | None = None
 ) -> str:
-    """Returns the README.md of the verified adapter, with the Hub's front matter.
-
-    Args:
-        repo_id: its repository, owner/name.
-        base_model: the base model's id on the Hub; None takes the manifest's, if it is one.
-    """
+    """Returns the README.md of the verified adapter, with the Hub's front matter."""
     provenance = manifest["provenance"]
     base = base_model or provenance.get("base_model")
     num_parameters = manifest["num_parameters"]

@@ -1,9 +1,8 @@
 """Converts to and from PEFT's own TinyLoRA (peft 0.21).
 
-PEFT stores the frozen factors and P beside v (`save_projection`), so a PEFT checkpoint is complete:
-any split of S and any P of ours can be written. What it cannot state freely is the tying: PEFT
-derives the groups from one ratio, `weight_tying`. The other way round, our P follows from a seed,
-so what comes from PEFT is solved for the v that gives the same update.
+PEFT stores the frozen factors and P beside v (`save_projection`): any split of S and any P of ours
+can be written, but not any tying: PEFT derives the groups from one ratio, `weight_tying`. Our P
+follows from a seed, so what comes from PEFT is solved for the v that gives the same update.
 
 Legend: O out, I in, R rank, U numbers per group, G groups, M modules.
 """
@@ -21,10 +20,9 @@ from torch import nn
 
 from tinylora_rl.adapter import Adapter, TinyLoraConfig, inject
 from tinylora_rl.adapter.config import TARGET_MODULES
-from tinylora_rl.artifact.errors import ArtifactError
+from tinylora_rl.artifact.files import ArtifactError, read_bounded
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
 from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
-from tinylora_rl.artifact.safe_read import read_bounded
 from tinylora_rl.artifact.stored import StoredAdapter, opened
 from tinylora_rl.atomic import new_directory, write_json
 from tinylora_rl.base_model.folder import load_model
@@ -96,9 +94,8 @@ def import_peft_tinylora(
     """Wraps `model` with an adapter of ours that makes the same update as the PEFT one.
 
     Args:
-        config: what the adapter should be. None takes the one that can hold any update of rank r:
-            r*r numbers per module, P the basis, untied. With the configuration that a PEFT export
-            of ours came from, v comes back.
+        config: None takes one that can hold any update of rank r: r*r numbers per module, P the
+            basis, untied. With the configuration that an export of ours came from, v comes back.
 
     Raises:
         ValueError: the files are not a PEFT TinyLoRA with P of this model's linears; or no v of
@@ -224,11 +221,7 @@ def _deltas(
 def _solve(
     adapter: Adapter, deltas: dict[str, tuple[torch.Tensor, torch.Tensor]], where: Path
 ) -> None:
-    """Sets v to the least-squares solution, which leaves nothing of the update over.
-
-    Raises:
-        ValueError: it leaves more than `TOLERANCE`.
-    """
+    """Sets v to the least-squares solution; ArtifactError if it leaves more than `TOLERANCE`."""
     rows: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     for name, (B_OR, A_RI) in deltas.items():
         factors = adapter.bank[name]

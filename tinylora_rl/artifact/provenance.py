@@ -18,11 +18,7 @@ class Provenance:
         base_model: the base model's id on the Hub, or its folder.
         base_revision: the commit of the base model, where it comes from the Hub.
         prompt_template: name or text of the template the adapter was trained with.
-        reward: name of the reward.
-        data: what it was trained on.
-        recipe: the recipe of the run.
-        run: the run that wrote the adapter.
-        parent_run: the run it was continued from.
+        run, parent_run: the run that wrote the adapter, and the one it was continued from.
         global_step: steps of the optimiser so far.
         metrics: {name: finite number}, for instance {"gsm8k/strict": 0.91}.
 

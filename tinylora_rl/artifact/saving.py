@@ -18,8 +18,8 @@ import torch
 
 from tinylora_rl import __version__
 from tinylora_rl.adapter import Adapter
+from tinylora_rl.artifact.files import ITEM_BYTES, PAYLOAD, encode
 from tinylora_rl.artifact.manifest import FORMAT, MANIFEST, render_manifest
-from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, encode
 from tinylora_rl.artifact.provenance import Provenance
 from tinylora_rl.atomic import replacing_directory
 
@@ -34,7 +34,6 @@ def save(
     """Writes `adapter` to `directory`, atomically.
 
     Args:
-        provenance: where the adapter comes from; a mapping must have `Provenance`'s fields.
         payload_dtype: float32, or bfloat16 or float16 for half the bytes: then what is loaded, and
             so what is evaluated, is v rounded to it.
 

@@ -29,12 +29,17 @@ from tinylora_rl.adapter import (
     load_or_build,
     targets_of,
 )
-from tinylora_rl.artifact.errors import ArtifactError
+from tinylora_rl.artifact.files import (
+    ITEM_BYTES,
+    PAYLOAD,
+    ArtifactError,
+    adapter_dir,
+    default_name,
+    encode,
+)
 from tinylora_rl.artifact.manifest import MANIFEST, read_numbers, render_manifest
-from tinylora_rl.artifact.naming import adapter_dir, default_name
-from tinylora_rl.artifact.payload import ITEM_BYTES, PAYLOAD, encode
+from tinylora_rl.artifact.model_card import printable
 from tinylora_rl.artifact.provenance import Provenance
-from tinylora_rl.artifact.summary import printable
 from tinylora_rl.atomic import replacing_directory
 from tinylora_rl.base_model import commit_of
 
@@ -49,14 +54,11 @@ class StoredAdapter:
     """An adapter that `open` verified. Its directory is not read again; it can be pickled.
 
     Attributes:
-        directory: the adapter's files, an absolute path.
-        manifest: all fields of `manifest.json`.
-        config: what kind of adapter it is.
         v: (G, U), float32, on the CPU; only read it. A payload of fewer bits gives exactly its
             rounded values.
     """
 
-    directory: Path
+    directory: Path  # absolute
     manifest: Mapping[str, Any] = dataclasses.field(repr=False)
     config: TinyLoraConfig
     v: torch.Tensor = dataclasses.field(repr=False)
@@ -77,7 +79,6 @@ class StoredAdapter:
 
     @property
     def provenance(self) -> Provenance:
-        """Base model, data, run and scores."""
         return Provenance.from_mapping(self.manifest["provenance"])
 
     @property
@@ -111,8 +112,7 @@ class StoredAdapter:
             source: a model, which is only read, or the checkpoint of one.
             cache_dir: of banks; see `load_or_build`.
             device: of the factors and v; None is the weights' own.
-            revision: the base model's commit; None takes what transformers noted when it loaded a
-                model from the Hub. Compared where both sides know it.
+            revision: the base's commit; None: as transformers noted. Compared where both know it.
             progress: called with (modules done, modules in all) while the base is decomposed.
 
         Raises:
@@ -142,14 +142,7 @@ class StoredAdapter:
     def inject(
         self, model: nn.Module, *, cache_dir: str | Path | None = None, revision: str | None = None
     ) -> Adapter:
-        """Wraps `model` with this adapter; v is trainable.
-
-        Args:
-            cache_dir, revision: see `update`.
-
-        Raises:
-            ArtifactError: see `update`. `model` is then unchanged.
-        """
+        """Wraps `model` with this adapter, v trainable; see `update`. Unchanged on an error."""
         update = self.update(model, cache_dir=cache_dir, revision=revision)
         adapter = inject(model, update.config, bank=update.bank, base=update.base)
         adapter.identity = update.identity  # verified; the model may change from here on
@@ -158,11 +151,7 @@ class StoredAdapter:
 
     @contextmanager
     def adapted(self, model: nn.Module) -> Iterator[Adapter]:
-        """Wraps `model` with this adapter inside the block; afterwards it is what it was.
-
-        Raises:
-            ArtifactError: see `update`.
-        """
+        """Wraps `model` with this adapter inside the block; afterwards it is what it was."""
         required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         adapter = self.inject(model)
         try:
@@ -191,14 +180,7 @@ class StoredAdapter:
         return export_peft_tinylora(self, out, **options)
 
     def copy_to(self, directory: str | Path, **provenance: Any) -> Path:
-        """Writes the verified bytes to `directory`, atomically.
-
-        Args:
-            provenance: fields to replace, for instance `metrics`.
-
-        Raises:
-            ValueError: see `Provenance`.
-        """
+        """Writes the verified bytes, with fields of the provenance replaced, atomically."""
         files = self.files(**provenance)
         with replacing_directory(Path(directory)) as fresh:
             for name, content in files.items():
@@ -221,11 +203,7 @@ class StoredAdapter:
         return rounded_GU.view(torch.uint8).numpy().tobytes()
 
     def check_identity(self, here: Identity) -> None:
-        """Compares what an update here is computed from with what this adapter was trained on.
-
-        Raises:
-            ArtifactError: they differ; the message names the first part that does.
-        """
+        """Raises ArtifactError where an update here differs in what it is computed from."""
         stored, where = self.identity, self.directory
         if here.base_digest != stored.base_digest:
             raise ArtifactError(
@@ -307,7 +285,7 @@ def read_vector(directory: str | Path) -> torch.Tensor:
 
 
 def load_update(directory: str | Path, source: nn.Module | Weights, **options: Any) -> Update:
-    """Opens the adapter and computes its update of `source`; see `StoredAdapter.update`."""
+    """Opens the adapter and computes its update; see `StoredAdapter.update`."""
     return open(directory).update(source, **options)
 
 

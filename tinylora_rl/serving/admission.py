@@ -13,23 +13,17 @@ from pathlib import Path
 from tinylora_rl import artifact
 from tinylora_rl.adapter import CheckpointWeights, TinyLoraConfig
 from tinylora_rl.artifact import StoredAdapter
-from tinylora_rl.artifact.naming import NAME, NAME_RULE
+from tinylora_rl.artifact.files import NAME, NAME_RULE
 from tinylora_rl.vllm_plugin.lora_limits import slot_rank
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedAdapter:
-    """An adapter that fits the base.
-
-    Attributes:
-        digest: of all of it; its identity.
-        num_parameters: numbers in v.
-        directory: its copy in the store.
-    """
+    """An adapter that fits the base."""
 
     digest: str
     num_parameters: int
-    directory: Path
+    directory: Path  # its copy in the store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,11 +53,7 @@ class Limits:
 
 
 def limits_of(adapters: Collection[StoredAdapter], default: TinyLoraConfig) -> Limits:
-    """Returns limits for these adapters; for those of the `default` configuration if none is given.
-
-    Raises:
-        ValueError: a rank is above vLLM's largest; the message names the adapter's directory.
-    """
+    """Returns limits for these adapters, or for the `default` configuration."""
     for adapter in adapters:
         try:
             slot_rank(adapter.config.r)
@@ -77,14 +67,7 @@ def limits_of(adapters: Collection[StoredAdapter], default: TinyLoraConfig) -> L
 
 
 class AdapterLoader:
-    """Admits adapters of one base.
-
-    Args:
-        base: folder of the base model.
-        store: a private folder.
-        cache_dir: of banks; see `load_or_build`.
-        progress: called with (modules done, in all) while the base is decomposed.
-    """
+    """Admits adapters of one base: copies them to a private store; see `StoredAdapter.update`."""
 
     def __init__(
         self,
@@ -102,12 +85,7 @@ class AdapterLoader:
         self._progress = progress
 
     def load(self, directory: Path) -> ServedAdapter:
-        """Opens, verifies and admits the adapter in `directory`, or the newest of a run there.
-
-        Raises:
-            ValueError: it is incomplete, damaged, or see `admit`.
-            OSError: the store cannot be written.
-        """
+        """Opens, verifies and admits the adapter in `directory`, or the newest of a run there."""
         return self.admit(artifact.open(directory))
 
     def admit(self, adapter: StoredAdapter) -> ServedAdapter:
@@ -134,12 +112,9 @@ class AdapterLoader:
 def open_named(entries: Iterable[str], reserved: Collection[str]) -> dict[str, StoredAdapter]:
     """Opens the adapters of entries DIR or NAME=DIR; returns {name: adapter}.
 
-    Args:
-        reserved: names that mean something else.
-
     Raises:
         ValueError: there is no such folder, its adapter is incomplete or damaged, or a name is
-            invalid, taken or reserved.
+            invalid, taken or reserved (which means something else).
     """
     named: dict[str, StoredAdapter] = {}
     for entry in entries:
@@ -163,11 +138,7 @@ def open_named(entries: Iterable[str], reserved: Collection[str]) -> dict[str, S
 
 
 def check_name(name: str, reserved: Collection[str]) -> None:
-    """Checks that clients can ask for `name` and mean this adapter alone.
-
-    Raises:
-        ValueError: they cannot.
-    """
+    """Raises ValueError unless clients can ask for `name` and mean this adapter alone."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!a:.120}: is no name for an adapter; use {NAME_RULE}")
     if name in reserved:

@@ -28,28 +28,17 @@ Messages = Callable[..., Awaitable[Any]]
 
 @dataclasses.dataclass(kw_only=True)
 class ServerState:
-    """Input of our part of the server, and its outcome.
+    """Input of our part of the server, and its outcome."""
 
-    Attributes:
-        loader: of adapters that come while the server runs.
-        named: {name: adapter} of the command line.
-        watched: a directory, or None.
-        base_names: under which the base is served.
-        socket: on which clients find the server; `address` is the same as text.
-        is_ready: it answers; false again when its HTTP server ends.
-        was_stopped: by a signal.
-        failure: the error that ended it otherwise.
-    """
-
-    loader: AdapterLoader
-    named: dict[str, ServedAdapter]
+    loader: AdapterLoader  # of adapters that come while the server runs
+    named: dict[str, ServedAdapter]  # of the command line
     watched: Path | None
-    base_names: tuple[str, ...]
-    socket: socket.socket
+    base_names: tuple[str, ...]  # under which the base is served
+    socket: socket.socket  # on which clients find the server
     address: str
-    is_ready: bool = False
-    was_stopped: bool = False
-    failure: BaseException | None = None
+    is_ready: bool = False  # false again when its HTTP server ends
+    was_stopped: bool = False  # by a signal
+    failure: BaseException | None = None  # that ended it otherwise
 
 
 class AdapterMiddleware:

@@ -23,26 +23,17 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """The command line.
+    """The command line."""
 
-    Attributes:
-        base: folder or Hub id; `revision` is its commit there.
-        adapters: DIR or NAME=DIR each.
-        watch: a folder whose adapters are served as they come and go, or None.
-        name: of the base, for clients; None is `base` itself.
-        slots: different adapters in one batch; None is as many as there are, at most 16.
-        passed: vLLM's own arguments.
-    """
-
-    base: str
-    adapters: Sequence[str]
-    watch: str | None
+    base: str  # folder or Hub id; `revision` is its commit there
+    adapters: Sequence[str]  # DIR or NAME=DIR each
+    watch: str | None  # a folder whose adapters are served as they come and go
     host: str
     port: int
-    name: str | None
+    name: str | None  # of the base, for clients; None is `base` itself
     revision: str | None
-    slots: int | None
-    passed: Sequence[str]
+    slots: int | None  # different adapters in one batch; None: as many as there are, at most 16
+    passed: Sequence[str]  # vLLM's own arguments
 
 
 def build_server(
@@ -53,7 +44,6 @@ def build_server(
     Args:
         options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
         store: a private folder for the verified copies of adapters.
-        bound: to host and port; see `server.bind`.
 
     Raises:
         ValueError: the base, an adapter or an argument is wrong.

@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from tinylora_rl.artifact import MANIFEST
-from tinylora_rl.artifact.naming import adapter_dir
-from tinylora_rl.artifact.payload import PAYLOAD
-from tinylora_rl.artifact.summary import escaped
+from tinylora_rl.artifact.files import PAYLOAD, adapter_dir
+from tinylora_rl.artifact.model_card import escaped
 from tinylora_rl.serving.admission import AdapterLoader, ServedAdapter, check_name
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -23,19 +22,14 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class AdapterRegistry:
-    """
+    """Serves adapters under names.
+
     Args:
-        loader: reads and verifies an adapter.
         named: {name: adapter} served from the start to the end.
-        watched: a directory, or None.
         reserved: names that mean something else.
         register: makes the engine answer under a name; ValueError where the engine refuses it.
         unregister: removes a name from those that clients can ask for.
         report: called with a line of text for each change.
-
-    Attributes:
-        served: {name: adapter} of those that answer now.
-        refused: {name: reason} of the other entries in the watched directory; both printable.
     """
 
     def __init__(
@@ -49,8 +43,8 @@ class AdapterRegistry:
         unregister: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
-        self.served = dict(named)
-        self.refused: dict[str, str] = {}
+        self.served = dict(named)  # those that answer now
+        self.refused: dict[str, str] = {}  # {name: reason} in `watched`; both printable
         self._loader = loader
         self._watched = watched
         self._reserved = frozenset(reserved) | frozenset(named)
@@ -123,10 +117,7 @@ def scan(directory: Path) -> dict[str, Stamp]:
     """Returns {name: stamp} of every entry with a manifest, in the order of the names.
 
     An adapter without its manifest is still being written, and so is an entry whose name begins
-    with a dot (`atomic.replacing_directory`).
-
-    Raises:
-        OSError: the directory cannot be read.
+    with a dot (`atomic.replacing_directory`). OSError if the directory cannot be read.
     """
     with os.scandir(directory) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))

@@ -20,12 +20,7 @@ WANTED_FILES = 65535
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Binds the socket on which clients will find the server, before anything expensive starts.
-
-    Raises:
-        ConfigError: the port is out of range.
-        MachineError: the port is taken, or this machine has no such address.
-    """
+    """Binds the socket on which clients will find the server, before anything expensive starts."""
     if not 0 < port < 1 << 16:
         raise ConfigError(f"--port={port}: use a number from 1 to 65535")
     try:
@@ -43,13 +38,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run(arguments: Namespace, state: ServerState) -> int:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT; returns 0 after a signal, 1 when the engine died.
 
-    Returns:
-        The exit code: 0 after a signal, 1 when the engine died.
-
-    Raises:
-        KeyboardInterrupt: a signal came before the server was ready.
+    Raises KeyboardInterrupt where a signal came before the server was ready.
     """
     import uvloop
     from vllm.entrypoints.openai.api_server import run_server_worker, validate_api_server_args

@@ -20,23 +20,16 @@ MAX_KNOWN_ADAPTERS = 1 << 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerArguments:
-    """Our own arguments of the server.
-
-    Attributes:
-        base: folder of the base model; clients call it `name`.
-        slots: different adapters in one batch.
-        options: of vLLM's engine, as keyword arguments of `vllm.LLM`.
-        passed: further arguments for vLLM's command line; they win over `options`.
-    """
+    """Our own arguments of the server."""
 
     base: Path
-    name: str
+    name: str  # of the base, for clients
     host: str
     port: int
-    slots: int
+    slots: int  # different adapters in one batch
     limits: Limits
-    options: Mapping[str, Any]
-    passed: Sequence[str]
+    options: Mapping[str, Any]  # of vLLM's engine, as keyword arguments of `vllm.LLM`
+    passed: Sequence[str]  # for vLLM's command line; they win over `options`
 
 
 def parse(ours: ServerArguments) -> Namespace:

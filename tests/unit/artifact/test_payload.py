@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
 
-from tinylora_rl.artifact.payload import decode, encode, num_bytes, values
+from tinylora_rl.artifact.files import decode, encode, num_bytes, values
 
 
 @given(

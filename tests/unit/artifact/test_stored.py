@@ -18,8 +18,8 @@ from tests.unit.artifact.conftest import PROVENANCE, arithmetic_model, save_adap
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.artifact import ArtifactError
+from tinylora_rl.artifact.files import read_bounded
 from tinylora_rl.artifact.manifest import read_numbers, render_manifest
-from tinylora_rl.artifact.safe_read import read_bounded
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import os
 import pytest
 
 from tinylora_rl import artifact
+from tinylora_rl.artifact.files import read_bounded
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
-from tinylora_rl.artifact.safe_read import read_bounded
-from tinylora_rl.artifact.summary import printable
+from tinylora_rl.artifact.model_card import printable
 
 
 def test_a_file_past_the_limit_is_not_read(tmp_path):

@@ -92,7 +92,7 @@ class ProcessesLauncher(_JobsLauncher):
         self._options = options
 
     def _run(self, jobs: list[Job]) -> Mapping[Path, int]:
-        from tinylora_rl.sweeps.processes import run_in_turn
+        from tinylora_rl.sweeps.jobs import run_in_turn
 
         return run_in_turn(jobs, console=sys.stdout, **self._options)
 

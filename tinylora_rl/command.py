@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 
 from tinylora_rl.errors import EXIT_CONFIG, EXIT_ENVIRONMENT, EXIT_FAILED, ConfigError
 from tinylora_rl.runs.exit_codes import exit_code_of
-from tinylora_rl.settings.resolvers import config_dir, register_resolvers
-from tinylora_rl.settings.spellings import translated
+from tinylora_rl.settings.compose import config_dir, register_resolvers, translated
 from tinylora_rl.sweeps.sweep import SweepOver
 
 
@@ -82,7 +81,7 @@ def _one_run(name: str, config: DictConfig, job: Callable[[Any], int]) -> int:
     from tinylora_rl.settings.read import read
 
     if name == "sft":
-        from tinylora_rl.settings.supervised_keys import check_overrides
+        from tinylora_rl.settings.checks import check_overrides
 
         check_overrides(_given_overrides())
     return job(read(config))

@@ -53,10 +53,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from step_watch import Line, Trace, watch
 
-from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.compose import compose, verl_config_dir
 from tinylora_rl.settings.read import read
-from tinylora_rl.settings.resolvers import verl_config_dir
-from tinylora_rl.training.data import write_rows
+from tinylora_rl.training.run import write_rows
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("rollout", "log-prob", "update", "sync", "other")

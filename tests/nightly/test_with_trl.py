@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tinylora_rl.sweeps.study import recipes_dir
+from tinylora_rl.sweeps.points import recipes_dir
 
 SCRIPT = recipes_dir() / "with_trl" / "train.py"
 

@@ -13,13 +13,10 @@ import yaml
 
 from tinylora_rl.methods import METHODS
 from tinylora_rl.rewards import JUDGES, compute_score
-from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.compose import RENAMED, SAME, compose, config_dir, verl_config_dir
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.read import read
-from tinylora_rl.settings.resolvers import config_dir, verl_config_dir
-from tinylora_rl.settings.spellings import RENAMED, SAME
-from tinylora_rl.sweeps.points import expand
-from tinylora_rl.sweeps.study import load_study
+from tinylora_rl.sweeps.points import expand, load_study
 from tinylora_rl.tasks import TASKS, ask
 from tinylora_rl.training.preflight import check_model
 

@@ -37,7 +37,6 @@ class Engine:
     """vLLM, started once.
 
     Args:
-        model: folder of the base model.
         options: keyword arguments of `vllm.LLM` (dtype, max_num_seqs, ...).
         lora_dirs: {policy name: directory of its adapter, or of a PEFT LoRA}; None merges instead.
         rank: the largest of the adapters', where `lora_dirs` is given.

@@ -1,7 +1,6 @@
 """Keeps every graded response on disk, one JSON object a line, appended as it is graded.
 
-A killed evaluation leaves whole lines and at most one torn at the end, which the next start cuts
-off. Responses in the file are neither drawn nor graded again.
+A killed evaluation leaves whole lines and at most one torn at the end, which the next start cuts.
 """
 
 from __future__ import annotations
@@ -25,15 +24,10 @@ class ItemsFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def done(self) -> set[Key]:
-        """Returns the keys of all responses in the file."""
         return {key_of(item) for item in read_items(self._path)}
 
     def append(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """Appends the items, all of them or, where that fails, none.
-
-        Raises:
-            OSError: the disk is full or fails.
-        """
+        """Appends the items, all of them or, where the disk is full or fails (OSError), none."""
         # ensure_ascii: a lone surrogate in a response is written as an escape, never refused
         lines = "".join(json.dumps(item, ensure_ascii=True) + "\n" for item in items)
         rest = memoryview(lines.encode())
@@ -46,7 +40,6 @@ class ItemsFile:
             raise
 
     def close(self) -> None:
-        """Flushes the items to the disk."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
 

@@ -1,17 +1,23 @@
-"""States an evaluation completely, before an engine starts.
+"""States an evaluation completely: with equal plans the same samples are drawn and graded alike.
 
-Two evaluations with equal plans draw the same samples and grade them alike: a stopped evaluation
-continues if its plan is equal.
+A stopped evaluation continues if its plan is equal.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tinylora_rl import __version__, artifact
+from tinylora_rl.base_model import BaseModel
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import Gold
+from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.tasks import Row, row_gold
 from tinylora_rl.vllm_plugin.sampling import GREEDY, sample_seed
 
@@ -21,18 +27,12 @@ if TYPE_CHECKING:
 BASE = "base"
 """The name of the untrained model, which is always one of the policies."""
 
-WEIGHTS = ("factors", "merged")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The base model, or the base with one adapter.
+    """The base model (no directory, digest or adapter), or the base with one adapter.
 
-    Attributes:
-        name: unique within a plan.
-        directory: the adapter's; None is the base.
-        digest: of the adapter; empty for the base.
-        stored: the adapter as it was opened.
+    `name` is unique within a plan.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Policy:
 
     @classmethod
     def of(cls, stored: StoredAdapter, name: str | None = None) -> Policy:
-        """Makes a policy of an adapter, under its own name where there is no other."""
         return cls(
             name=name or stored.name,
             directory=stored.directory,
@@ -61,9 +60,6 @@ class Sampling:
         max_response_tokens: longer responses are cut and count as truncated.
         seed: of the whole evaluation. A draw's seed does not depend on the policy: policies are
             compared under common random numbers.
-
-    Raises:
-        ValueError: a field is out of range, or nothing would be drawn.
     """
 
     greedy: bool = True
@@ -117,7 +113,6 @@ class Question:
 
     @classmethod
     def of(cls, row: Row, benchmark: str, token_ids: Sequence[int] | None) -> Question:
-        """Makes a question of a row whose prompt is `token_ids`."""
         return cls(
             benchmark=benchmark,
             index=row["extra_info"]["index"],
@@ -186,3 +181,128 @@ def first_difference(here: dict[str, Any], there: dict[str, Any]) -> str | None:
             return f"{key}.{first_difference(mine, theirs)}"
         return f"{key}={mine} here, {theirs} there"
     return None
+
+
+def policies_of(adapters: Iterable[tuple[str | None, str]]) -> tuple[Policy, ...]:
+    """Returns the base, then every adapter, of (name or None, folder), under a name of its own.
+
+    Raises:
+        ConfigError: an adapter is damaged, or its name is taken or no name.
+    """
+    policies = [Policy(name=BASE)]
+    for name, entry in adapters:
+        try:
+            policies.append(Policy.of(artifact.open(entry), name))
+        except ValueError as error:
+            raise ConfigError(f"adapters: {error}") from error
+    names = [policy.name for policy in policies]
+    for name in names:
+        if not artifact.NAME.fullmatch(name):
+            raise ConfigError(
+                f"adapters: {name!r} is no name for a policy; name it in letters, digits, '.', '_' "
+                "and '-': 'adapters={NAME: DIR}'"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"adapters: two policies would be called {name!r}; name them: "
+                "'adapters={first: DIR, second: DIR}'"
+            )
+    return tuple(policies)
+
+
+def questions_of(
+    base: BaseModel, rows: Mapping[str, list[Row]], max_response_tokens: int
+) -> list[Question]:
+    """Returns every row as it is asked, in the model's own chat format.
+
+    Raises:
+        ConfigError: the model's context leaves no room for a prompt.
+    """
+    limit = base.context - max_response_tokens
+    if limit < 1:
+        raise ConfigError(
+            f"evaluate.max_response_tokens={max_response_tokens}: the model's context is "
+            f"{base.context} tokens; leave room for the prompt"
+        )
+    questions = []
+    for benchmark, benchmark_rows in rows.items():
+        for row in benchmark_rows:
+            token_ids = base.ask(row["prompt"])
+            questions.append(
+                Question.of(row, benchmark, token_ids if len(token_ids) <= limit else None)
+            )
+    return questions
+
+
+def plan_of(
+    evaluation: Evaluation, policies: tuple[Policy, ...], rows: Mapping[str, list[Row]]
+) -> EvaluationPlan:
+    """Returns all that decides the outcome, from the settings and what was found."""
+    measure, limits = evaluation.measure, evaluation.grading_limits
+    tasks = evaluation.benchmarks
+    headline = {name: measure.judge or task.headline for name, task in tasks.items()}
+    return EvaluationPlan(
+        model=evaluation.base.id,
+        policies=policies,
+        benchmarks={name: _digest(benchmark_rows) for name, benchmark_rows in rows.items()},
+        sampling=Sampling(
+            greedy=measure.greedy,
+            num_samples=measure.samples,
+            temperature=measure.temperature,
+            top_p=measure.top_p,
+            max_response_tokens=measure.max_response_tokens,
+            seed=measure.seed,
+        ),
+        judges=tuple(dict.fromkeys((*measure.judges, *headline.values()))),
+        headline=headline,
+        weights=measure.weights,  # type: ignore[arg-type]
+        settings={
+            "templates": {
+                name: task.prompt_name for name, task in tasks.items() if task.prompt_name
+            },
+            "rounding": measure.rounding if measure.weights == "merged" else None,
+            "dtype": evaluation.engine.dtype,
+            "base": _identity_of(evaluation.base),
+            "grading": {"deadline_s": limits.deadline_s, "memory_limit_mb": limits.memory_limit_mb},
+            "versions": {
+                "tinylora_rl": __version__,
+                **{name: _version(name) for name in ("vllm", "torch", "transformers")},
+            },
+        },
+    )
+
+
+def _digest(rows: list[Row]) -> str:
+    """Returns the sha256 of all that is asked and all that counts as right."""
+    asked = [
+        [
+            row["prompt"],
+            row["reward_model"]["ground_truth"],
+            row["extra_info"]["tolerance"],
+            row["extra_info"]["unordered"],
+        ]
+        for row in rows
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _identity_of(base: BaseModel) -> dict[str, Any]:
+    """Tells this base from another of the same name, without reading its weights."""
+    files = sorted(
+        path for path in base.folder.iterdir() if path.suffix in (".json", ".safetensors")
+    )
+    content = [
+        [path.name, path.stat().st_size, path.read_text() if path.name == "config.json" else ""]
+        for path in files
+    ]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return {"revision": base.commit, "files": digest}
+
+
+def _version(distribution: str) -> str:
+    for name in (distribution, f"{distribution}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "not installed"

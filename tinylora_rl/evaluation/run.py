@@ -5,33 +5,36 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.errors import ConfigError
-from tinylora_rl.evaluation.build_plan import plan_of, policies_of, questions_of
+from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.evaluation.items import ItemsFile, read_items
-from tinylora_rl.evaluation.plan import EvaluationPlan, Question, first_difference
-from tinylora_rl.evaluation.preflight import check_engine
+from tinylora_rl.evaluation.plan import (
+    EvaluationPlan,
+    Question,
+    first_difference,
+    plan_of,
+    policies_of,
+    questions_of,
+)
 from tinylora_rl.evaluation.scores import score
 from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
-from tinylora_rl.rewards import GradingPool
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 from tinylora_rl.runs.directory import exclusive
 from tinylora_rl.runs.samples_page import write_samples_page
 from tinylora_rl.settings.evaluation import Evaluation
+from tinylora_rl.settings.sections import Engine
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.vllm_plugin.lora_limits import LORA_RANKS
 
 
 def evaluate(evaluation: Evaluation) -> int:
     """Checks, generates what is missing, grades, and writes the tables.
-
-    Returns:
-        The exit code 0.
 
     Raises:
         ConfigError, MachineError: before anything expensive was started.
@@ -80,27 +83,29 @@ def _generate_and_grade(
     from tinylora_rl.evaluation.engine import Engine
     from tinylora_rl.evaluation.runner import run_plan
 
-    base, run_dir = evaluation.base, evaluation.run_dir
+    base, run_dir, measure = evaluation.base, evaluation.run_dir, evaluation.measure
+    longest = max((len(q.prompt_token_ids) for q in questions if q.prompt_token_ids), default=1)
+    directories = {policy.name: policy.directory for policy in plan.policies if policy.directory}
 
     def start_engine() -> Engine:
         return Engine(
             str(base.folder),
-            options=_engine_options(evaluation, questions),
-            lora_dirs=_lora_dirs(plan),
+            options={
+                "max_model_len": longest + measure.max_response_tokens,
+                "seed": measure.seed,
+                "trust_remote_code": False,
+                **evaluation.engine.options,
+            },
+            lora_dirs=None if plan.weights == "merged" else directories,
             rank=rank,
-            rounding=evaluation.measure.rounding,
+            rounding=measure.rounding,
         )
 
-    total = len(plan.policies) * len(questions) * evaluation.measure.draws
+    total = len(plan.policies) * len(questions) * measure.draws
     limits = evaluation.grading_limits
     with (
         ItemsFile(run_dir / "items.jsonl") as items,
-        GradingPool(
-            num_workers=limits.num_workers,
-            deadline_s=limits.deadline_s,
-            memory_limit_bytes=limits.memory_limit_bytes,
-            plugins=evaluation.plugins,
-        ) as pool,
+        limits.pool(evaluation.plugins) as pool,
         tqdm(
             total=total,
             file=console,
@@ -126,11 +131,13 @@ def _write_results(evaluation: Evaluation, plan: EvaluationPlan, console: TextIO
     scores = score(read_items(run_dir / "items.jsonl"), plan, confidence)
     write_json(run_dir / "results.json", to_json(scores, plan, confidence))
     write_text(run_dir / "results.md", to_markdown(scores, plan, confidence))
-    shown = _shown_on_page(evaluation, plan)
+    # the first questions of each benchmark, as many as keep the page within its limit
+    limit, draws = evaluation.measure.page_responses, evaluation.measure.draws
+    shown = max(1, limit // (len(plan.policies) * draws * len(plan.benchmarks)))
     write_samples_page(
-        (item for item in read_items(run_dir / "items.jsonl") if shown(item)),
+        (item for item in read_items(run_dir / "items.jsonl") if item["index"] < shown),
         run_dir / "samples.html",
-        title=f"{run_dir.name}, up to {evaluation.measure.page_responses} responses",
+        title=f"{run_dir.name}, up to {limit} responses",
     )
     for line in ["", *console_lines(scores, plan), ""]:
         print(line, file=console)
@@ -141,15 +148,6 @@ def _write_results(evaluation: Evaluation, plan: EvaluationPlan, console: TextIO
         ("page", "samples.html"),
     ):
         print(f"{label:<18}{run_dir / name}", file=console)
-
-
-def _shown_on_page(
-    evaluation: Evaluation, plan: EvaluationPlan
-) -> Callable[[Mapping[str, Any]], bool]:
-    """Selects the first questions of each benchmark, as many as keep the page within its limit."""
-    draws = len(plan.policies) * evaluation.measure.draws
-    per_benchmark = max(1, evaluation.measure.page_responses // (draws * len(plan.benchmarks)))
-    return lambda item: item["index"] < per_benchmark
 
 
 def _verify_adapters(base: BaseModel, plan: EvaluationPlan) -> int:
@@ -186,23 +184,6 @@ def _continue_or_start(path: Path, plan: EvaluationPlan) -> None:
     write_json(path, here)
 
 
-def _engine_options(evaluation: Evaluation, questions: list[Question]) -> dict[str, Any]:
-    measure = evaluation.measure
-    longest = max((len(q.prompt_token_ids) for q in questions if q.prompt_token_ids), default=1)
-    return {
-        "max_model_len": longest + measure.max_response_tokens,
-        "seed": measure.seed,
-        "trust_remote_code": False,
-        **evaluation.engine.options,
-    }
-
-
-def _lora_dirs(plan: EvaluationPlan) -> dict[str, Path] | None:
-    if plan.weights == "merged":
-        return None
-    return {policy.name: policy.directory for policy in plan.policies if policy.directory}
-
-
 def _opening(plan: EvaluationPlan, questions: list[Question]) -> Iterator[str]:
     sampling = plan.sampling
     overlong = sum(question.prompt_token_ids is None for question in questions)
@@ -220,3 +201,24 @@ def _opening(plan: EvaluationPlan, questions: list[Question]) -> Iterator[str]:
     yield f"decoding          {' and '.join(decoding)}, <= {sampling.max_response_tokens} tokens"
     yield f"weights           {plan.weights}, {plan.settings['dtype']}"
     yield "judges            " + ", ".join(plan.judges)
+
+
+def check_engine(engine: Engine) -> None:
+    """Checks that the device chosen is the machine's."""
+    if find_spec("vllm") is None:
+        raise MachineError("vllm: not installed; install this package with its cpu or gpu extra")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if engine.device == "cpu":
+        if count and os.environ.get("VLLM_TARGET_DEVICE") != "cpu":
+            raise MachineError(
+                f"device=cpu: {count} GPUs are visible, and vLLM would take one with settings made "
+                "for a CPU; use device=cuda"
+            )
+        return
+    if count < engine.tensor_parallel_size:
+        raise MachineError(
+            f"device=cuda: {count} GPUs are visible, device.engine.options.tensor_parallel_size="
+            f"{engine.tensor_parallel_size} needs as many; use device=cpu, or start on a GPU node"
+        )

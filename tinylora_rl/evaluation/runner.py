@@ -18,8 +18,6 @@ GRADING_BACKLOG = 64
 
 
 class Tokenizer(Protocol):
-    """The method of a Hugging Face tokenizer that is used here."""
-
     def decode(self, token_ids: Any, skip_special_tokens: bool = ...) -> str: ...
 
 
@@ -94,7 +92,6 @@ class _Grading:
         self._write(wait=self._num_pending > self._backlog)
 
     def finish(self) -> None:
-        """Waits until everything submitted is written."""
         while self._num_pending:
             self._write(wait=True)
 

@@ -25,9 +25,9 @@ class JudgeScore:
 
     Attributes:
         accuracy: pass@1 of greedy responses, mean@k of sampled ones.
-        pass_at_k, majority_at_k: of sampled responses, at k = K; None for greedy ones. Answers
-            equal by exact match vote together, and count as most of them were judged; responses
-            without an extracted answer, and those that timed out, do not vote.
+        pass_at_k, majority_at_k: of sampled responses, at k = K. Answers equal by exact match vote
+            together, and count as most of them were judged; responses without an extracted answer,
+            and those that timed out, do not vote.
         against_base: None for the base itself.
     """
 
@@ -44,8 +44,9 @@ class Score:
     """One policy on one benchmark, greedy or sampled, under every judge.
 
     Attributes:
-        response_tokens: mean length. truncated: share cut at the limit. overlong: share of
-            questions that did not fit into the model's context and count as unanswered.
+        response_tokens: mean length.
+        truncated, overlong: shares: cut at the limit; of questions that did not fit into the
+            model's context and count as unanswered.
     """
 
     policy: str
@@ -179,10 +180,7 @@ def pass_at_k(right_NK: np.ndarray, k: int) -> np.ndarray:
 
 
 def _majority(samples: list[Mapping[str, Any]]) -> bool:
-    """Judges the most frequent answer; of equally frequent ones the first drawn.
-
-    Without any vote the item is wrong.
-    """
+    """Judges the most frequent answer, of equally frequent ones the first; wrong without a vote."""
     groups: list[list[Mapping[str, Any]]] = []
     for sample in samples:
         answer = sample["answer"]

@@ -8,9 +8,11 @@ A method of your own is one file that subclasses `Method`, calls `register_metho
 the command line: `plugins=[my_method.py] adapter=plugin method=my_method`.
 """
 
-from tinylora_rl.methods.base import Method, Size, TrainedPolicy
-from tinylora_rl.methods.registry import (
+from tinylora_rl.methods.base import (
     METHODS,
+    Method,
+    Size,
+    TrainedPolicy,
     known_methods,
     make_method,
     method_of_run,

@@ -1,13 +1,16 @@
-"""The interface of a method: what it trains, how that is counted, sent and saved."""
+"""The interface of a method: what it trains, how that is counted, sent and saved; known methods."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from tinylora_rl.atomic import replacing_directory
 from tinylora_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,9 +30,9 @@ class Size:
         what: in words, for a plan.
         num_parameters: numbers that the optimiser moves.
         adapted_numbers: numbers of the weights that an update changes.
-        factor_numbers: numbers of rank-r factors for those weights; 0 for a method without.
-        vector_bytes: bytes of v as it travels, fp32; 0 for a method without v.
-        bank_bytes: bytes of U, S, Vt and P in fp32; 0 for a method without.
+        factor_numbers: numbers of rank-r factors for those weights, where there are such.
+        vector_bytes: bytes of v as it travels, fp32.
+        bank_bytes: bytes of U, S, Vt and P in fp32.
         is_whole: every weight has a gradient and an optimiser state.
     """
 
@@ -82,15 +85,11 @@ class Method(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def from_options(cls, options: Mapping[str, Any]) -> Method:
-        """Builds the method from the configuration's node `adapter`.
-
-        Raises:
-            ConfigError: an option is unknown or out of range; key, value, fix.
-        """
+        """Builds the method from the node `adapter`; raises ConfigError for what is wrong in it."""
 
     @abc.abstractmethod
     def describe(self, model: torch.nn.Module) -> str:
-        """Describes the trained numbers in one line, for the opening of a run.
+        """Describes the trained numbers in one line.
 
         Args:
             model: the base model, which may be on the meta device.
@@ -105,7 +104,6 @@ class Method(abc.ABC):
 
     @property
     def label(self) -> str:
-        """Name by which tables tell methods apart."""
         return self.name
 
     @property
@@ -114,15 +112,11 @@ class Method(abc.ABC):
 
     @property
     def transfer(self) -> str:
-        """The way of its weights to a rollout in verl's own sync, for the opening of a run."""
+        """Describes the way of its weights to a rollout in verl's own sync."""
         return "whole weights"
 
     def check_verl_model(self, model: Mapping[str, Any]) -> None:
-        """Checks that verl's node `actor_rollout_ref.model` is as this method set it.
-
-        Raises:
-            ConfigError: a key was overridden in a way that trains something else.
-        """
+        """Raises ConfigError where verl's node `actor_rollout_ref.model` was overridden."""
         rank = (model.get("lora") or {}).get("rank")
         fits = model.get("model_type") == self.model_type
         if not self.has_vector:  # whose engine ignores verl's own rank
@@ -134,13 +128,10 @@ class Method(abc.ABC):
             )
 
     def check_resumes(self, checkpoint: str, manifest: Mapping[str, Any] | None) -> None:
-        """Checks that a checkpoint is of this method, with this configuration.
+        """Raises ConfigError where a checkpoint is of another method or configuration.
 
         Args:
             manifest: of the adapter in the checkpoint; None where it has none.
-
-        Raises:
-            ConfigError: it is of another method or configuration.
         """
         if manifest is not None:
             raise ConfigError(
@@ -161,15 +152,73 @@ class Method(abc.ABC):
         return TrainedPolicy(model=run_dir / "model")
 
     def save_policy(self, module: torch.nn.Module, tokenizer: Any, run_dir: Path) -> None:
-        """Writes the trained policy in a form that others read.
+        """Writes the trained policy in a form that others read: a whole model unless overridden.
 
-        Called once, after the last update, by all ranks; rank 0 writes. Weights keep the dtype
-        that they were trained in. By default a whole Hugging Face model with its tokenizer.
+        Called once, after the last update, by all ranks; rank 0 writes. Weights keep their dtype.
         """
-        from tinylora_rl.methods.saving import gathered, rank_zero_writes
-
-        state = gathered(module)
-        with rank_zero_writes(run_dir / "model") as fresh:
+        with gathered_by_rank_zero(module, run_dir / "model") as fresh:
             if fresh is not None:
-                module.save_pretrained(fresh, state_dict=state)  # type: ignore[operator]
                 tokenizer.save_pretrained(fresh)
+
+
+METHODS: dict[str, type[Method]] = {}
+"""{the value of `method`: its class}, filled as the files of the methods are imported."""
+
+M = TypeVar("M", bound=type[Method])
+
+
+def register_method(method: M) -> M:
+    """Makes a subclass of `Method` known under its `name`; used as a decorator."""
+    METHODS[method.name] = method
+    return method
+
+
+def make_method(name: str, options: Mapping[str, Any]) -> Method:
+    """Builds the method `name` from the node `adapter`; raises ConfigError for what is wrong."""
+    if name not in known_methods():
+        raise ConfigError(f"method={name}: choose from {', '.join(known_methods())}")
+    return METHODS[name].from_options(options)
+
+
+def known_methods() -> list[str]:
+    """Imports the files of our own methods and returns the names of all."""
+    for ours in ("full", "lora", "tinylora"):
+        import_module(f"tinylora_rl.methods.{ours}")
+    return sorted(METHODS)
+
+
+def method_of_run(config: Mapping[str, Any]) -> Method:
+    """Builds the method that a finished run's `config.yaml` states, or raises ConfigError."""
+    return make_method(name_of_run(config), config.get("adapter") or {})
+
+
+def name_of_run(config: Mapping[str, Any]) -> str:
+    """Returns the name of the method that a finished run's `config.yaml` states, known or not.
+
+    In configurations from before the key `method` the node `adapter` decides.
+    """
+    options = config.get("adapter") or {}
+    name = config.get("method")
+    if name is None:
+        name = "full" if not options else "tinylora" if "u" in options else "lora"
+    return str(name)
+
+
+@contextmanager
+def gathered_by_rank_zero(module: torch.nn.Module, directory: Path) -> Iterator[Path | None]:
+    """Saves the whole weights of a sharded model from rank 0; all ranks take part.
+
+    Yields the fresh folder that replaces `directory` at the end, and None on the other ranks.
+    """
+    import torch
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(module, options=options)
+    if torch.distributed.get_rank() == 0:
+        with replacing_directory(directory) as fresh:
+            module.save_pretrained(fresh, state_dict=state)  # type: ignore[operator]
+            yield fresh
+    else:
+        yield None
+    torch.distributed.barrier()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tinylora_rl.methods.base import Method, Size
-from tinylora_rl.methods.registry import register_method
+from tinylora_rl.methods.base import Method, Size, register_method
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 @register_method
 class Full(Method):
-    """All numbers of the model."""
-
     name = "full"
     title = "full fine-tuning"
 

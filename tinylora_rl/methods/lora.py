@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.methods.base import Method, Size, TrainedPolicy
-from tinylora_rl.methods.registry import register_method
+from tinylora_rl.methods.base import (
+    Method,
+    Size,
+    TrainedPolicy,
+    gathered_by_rank_zero,
+    register_method,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -88,10 +93,6 @@ class Lora(Method):
 
     def save_policy(self, module: torch.nn.Module, tokenizer: Any, run_dir: Path) -> None:
         """Writes a PEFT folder: of a PEFT model `save_pretrained` saves the factors alone."""
-        from tinylora_rl.methods.saving import gathered, rank_zero_writes
-
-        state = gathered(module)
-        with rank_zero_writes(run_dir / "adapter") as fresh:
+        with gathered_by_rank_zero(module, run_dir / "adapter") as fresh:
             if fresh is not None:
-                module.save_pretrained(fresh, state_dict=state)  # type: ignore[operator]
                 (fresh / "README.md").unlink(missing_ok=True)  # PEFT's form, left blank

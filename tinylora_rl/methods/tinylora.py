@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinylora_rl.adapter.config import TinyLoraConfig
 from tinylora_rl.errors import ConfigError, first_line
-from tinylora_rl.methods.base import Method, Size, TrainedPolicy
-from tinylora_rl.methods.registry import register_method
+from tinylora_rl.methods.base import Method, Size, TrainedPolicy, register_method
 
 if TYPE_CHECKING:
     import torch

@@ -22,10 +22,8 @@ SIZE_IN_NAME = re.compile(r"(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")  # Qwen2.5-7B-Inst
 class Cost:
     """The estimate of one run.
 
-    Attributes:
-        tokens: prompts and responses of all steps and validations.
-        num_devices: GPUs, or CPU ranks.
-        assumption: what `seconds` rests on, in one line.
+    `tokens` are prompts and responses of all steps and validations; `num_devices` GPUs, or CPU
+    ranks; `assumption` is what `seconds` rests on, in one line.
     """
 
     steps: int

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylora_rl.planning.findings import Finding, as_gib, machine_failed, passed, warned
+from tinylora_rl.planning.finding import Finding, as_gib, machine_failed, passed, warned
 
 DEADLINE_S = 60.0
 BF16_CAPABILITY = (8, 0)  # Ampere; older GPUs have no bf16 matrix units

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from tinylora_rl.planning.devices import DeviceProbe
 from tinylora_rl.planning.evaluation import examine_evaluation
-from tinylora_rl.planning.findings import exit_code, finding_lines, plan_lines, verdict_line
+from tinylora_rl.planning.finding import code_of, finding_lines, plan_lines, verdict_line
 from tinylora_rl.planning.training import examine_training
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to
 
@@ -38,4 +38,4 @@ def doctor(config: DictConfig, overrides: Sequence[str] = ()) -> int:
     if plan:
         print("\n".join([*plan_lines(plan), ""]))
     print("\n".join([*finding_lines(findings), "", verdict_line(findings)]), flush=True)
-    return exit_code(findings)
+    return code_of(findings)

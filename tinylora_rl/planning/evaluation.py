@@ -9,18 +9,10 @@ from omegaconf import DictConfig
 from tinylora_rl.base_model import ModelDims, local_folder
 from tinylora_rl.base_model.dims import dims_of
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.evaluation.build_plan import policies_of
-from tinylora_rl.evaluation.preflight import check_engine
+from tinylora_rl.evaluation.plan import policies_of
+from tinylora_rl.evaluation.run import check_engine
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
-from tinylora_rl.planning.findings import (
-    Finding,
-    exit_code,
-    failed,
-    failures,
-    outcome,
-    passed,
-    warned,
-)
+from tinylora_rl.planning.finding import Finding, code_of, failed, failures, outcome, passed, warned
 from tinylora_rl.planning.machine import check_cores, check_disk, check_memory, download
 from tinylora_rl.planning.memory import (
     GIB,
@@ -53,7 +45,9 @@ def examine_evaluation(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, li
     findings = [
         *installed,
         passed("configuration", "its values are in range"),
-        outcome("adapters", lambda: _policies(evaluation)),
+        outcome(
+            "adapters", lambda: ", ".join(each.name for each in policies_of(evaluation.adapters))
+        ),
     ]
     if findings[-1].exit_code:
         return [], [*findings, not_made]
@@ -81,10 +75,6 @@ def examine_evaluation(config: DictConfig, probe: DeviceProbe) -> tuple[Rows, li
     return _plan(evaluation, dims, phases), findings
 
 
-def _policies(evaluation: Evaluation) -> str:
-    return ", ".join(policy.name for policy in policies_of(evaluation.adapters))
-
-
 def _plan(evaluation: Evaluation, dims: ModelDims | None, phases: list[Phase]) -> Rows:
     measure, engine = evaluation.measure, evaluation.engine
     counts = [task.num_rows("test") or USUAL_ROWS for task in evaluation.benchmarks.values()]
@@ -110,7 +100,7 @@ def _plan(evaluation: Evaluation, dims: ModelDims | None, phases: list[Phase]) -
 def _sources(evaluation: Evaluation, folder: Path | None) -> list[Finding]:
     base = evaluation.base
     found = [check_model_source(base, folder)]
-    if folder is not None and not exit_code(found):
+    if folder is not None and not code_of(found):
         found += failures("base model", [lambda: base.folder, lambda: base.tokenizer])
     wanted = {name: task.sources("test") for name, task in evaluation.benchmarks.items()}
     found += check_data_sources(wanted) or [outcome("data", lambda: _rows(evaluation))]

@@ -17,7 +17,7 @@ from tinylora_rl.adapter.bank_cache import default_cache_dir
 from tinylora_rl.base_model import ModelDims
 from tinylora_rl.methods import Size
 from tinylora_rl.planning.cost import planned_steps
-from tinylora_rl.planning.findings import Finding, as_gib, machine_failed, passed, warned
+from tinylora_rl.planning.finding import Finding, as_gib, machine_failed, passed, warned
 from tinylora_rl.planning.memory import GIB, dtype_bytes, sync_bytes
 from tinylora_rl.settings.experiment import Experiment
 
@@ -102,6 +102,16 @@ def free_memory() -> tuple[int, str]:
             if left < free:
                 free, bound = left, f"a control group's limit of {as_gib(int(limit[0]))}"
     return max(0, free), bound
+
+
+def check_needs(
+    experiment: Experiment, dims: ModelDims, size: Size, *, has_model: bool
+) -> list[Finding]:
+    """Checks that host memory, shared memory and disk hold a run of `train` or `sft`."""
+    found = [check_memory(host_memory(experiment, dims))]
+    if experiment.is_rl:
+        found.append(check_shared_memory(shared_memory(experiment, dims, size)))
+    return found + check_disk(disk(experiment, dims, size, has_model=has_model))
 
 
 def check_memory(needed: float) -> Finding:

@@ -20,12 +20,13 @@ not), `rollout` (vLLM's share of the GPU, the actor beside it).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tinylora_rl.base_model import ModelDims
 from tinylora_rl.methods import Size
 from tinylora_rl.planning.devices import Gpu
-from tinylora_rl.planning.findings import Finding, Verdict, as_gib, machine_failed, passed, warned
+from tinylora_rl.planning.finding import Finding, Verdict, as_gib, machine_failed, passed, warned
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.experiment import Experiment
 
@@ -113,14 +114,7 @@ def training_phases(
     update_fix = "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or add GPUs"
     if not experiment.is_rl:
         return [Phase(name="update", parts=(*update, _processes(1)), fix=update_fix)]
-    share = _vllm_share(
-        dims,
-        dtype=rollout.dtype,
-        tensor_parallel=rollout.tensor_parallel_size,
-        max_model_len=rollout.max_model_len,
-        max_num_seqs=rollout.max_num_seqs,
-        max_num_batched_tokens=rollout.max_num_batched_tokens,
-    )
+    share = _vllm_share(dims, rollout.tensor_parallel_size, vars(rollout))
     kept = _kept_by_vllm(experiment, dims, size)
     is_apart = bool(experiment.hardware.rollout_per_node)
     processes = _processes(1 if is_apart else 2)
@@ -155,19 +149,13 @@ def training_phases(
 
 def evaluation_phases(evaluation: Evaluation, dims: ModelDims, max_model_len: int) -> list[Phase]:
     """Returns the one phase of `evaluate`: vLLM's."""
-    engine, options = evaluation.engine, evaluation.engine.options
+    engine = evaluation.engine
+    options = {"max_model_len": max_model_len, **engine.options}
     return [
         Phase(
             name="generation",
             parts=(_processes(1),),
-            share=_vllm_share(
-                dims,
-                dtype=engine.dtype,
-                tensor_parallel=engine.tensor_parallel_size,
-                max_model_len=options.get("max_model_len", max_model_len),
-                max_num_seqs=options["max_num_seqs"],
-                max_num_batched_tokens=options["max_num_batched_tokens"],
-            ),
+            share=_vllm_share(dims, engine.tensor_parallel_size, options),
             utilization=options.get("gpu_memory_utilization", 0.9),
             fix="change device.engine.options.gpu_memory_utilization, or raise "
             "tensor_parallel_size",
@@ -270,10 +258,8 @@ def _pass(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[Part, ..
 
     FSDP gathers the whole model for a step, or the embeddings and two blocks at a time.
     """
-    number, tokens = (
-        dtype_bytes(experiment.actor.compute_dtype or "bf16"),
-        actor_tokens(experiment, ranks),
-    )
+    number = dtype_bytes(experiment.actor.compute_dtype or "bf16")
+    tokens = actor_tokens(experiment, ranks)
     inside, blocks = 10 * dims.hidden + 4 * dims.intermediate, dims.blocks
     kept = inside * blocks
     if experiment.actor.gradient_checkpointing:
@@ -291,23 +277,18 @@ def _pass(experiment: Experiment, dims: ModelDims, ranks: int) -> tuple[Part, ..
 
 
 def _vllm_share(
-    dims: ModelDims,
-    *,
-    dtype: str,
-    tensor_parallel: int,
-    max_model_len: int,
-    max_num_seqs: int,
-    max_num_batched_tokens: int,
+    dims: ModelDims, tensor_parallel: int, options: Mapping[str, Any]
 ) -> tuple[Part, ...]:
-    number = dtype_bytes(dtype)
+    """Counts a worker's share; `options` are named as vLLM's."""
+    number = dtype_bytes(options["dtype"])
     inside = (10 * dims.hidden + 4 * dims.intermediate) * number
-    workspace = max_num_batched_tokens * inside / tensor_parallel
-    workspace += max_num_seqs * dims.vocab * 4 * 2
+    workspace = options["max_num_batched_tokens"] * inside / tensor_parallel
+    workspace += options["max_num_seqs"] * dims.vocab * 4 * 2
     # heads are copied where there are fewer than GPUs
     kv_bytes = dims.kv_numbers * number / min(tensor_parallel, dims.kv_heads)
     return (
         Part("vLLM's weights", dims.num_parameters * number / tensor_parallel),
-        Part("KV cache of one sample", max_model_len * kv_bytes),
+        Part("KV cache of one sample", options["max_model_len"] * kv_bytes),
         Part("vLLM's workspace", workspace, is_exact=False),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinylora_rl.base_model import ModelDims
 from tinylora_rl.methods import Size
 from tinylora_rl.planning.cost import estimate, planned_steps
-from tinylora_rl.planning.findings import as_gib
+from tinylora_rl.planning.finding import as_gib
 from tinylora_rl.planning.machine import host_memory
 from tinylora_rl.planning.memory import enough, sync_bytes, training_phases
 from tinylora_rl.settings.experiment import Experiment

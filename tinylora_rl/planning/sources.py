@@ -11,14 +11,7 @@ from urllib.parse import urlsplit
 
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.planning.findings import (
-    Finding,
-    failed,
-    failures,
-    machine_failed,
-    passed,
-    warned,
-)
+from tinylora_rl.planning.finding import Finding, failed, failures, machine_failed, passed, warned
 from tinylora_rl.settings.evaluation import Evaluation
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.sections import Tracking

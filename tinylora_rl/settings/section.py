@@ -1,7 +1,6 @@
-"""Sections: frozen dataclasses whose fields know their key in the configuration.
+"""Sections: frozen dataclasses whose fields know their key in the configuration and its range.
 
-Each field states the key that it is read from and its range. Types and ranges are checked when a
-section is made, so that a wrong value is one line with key, value and fix, wherever it came from.
+Both are checked when a section is made, so that a wrong value is one line with key, value and fix.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ def key(
         path: dotted, in the composed configuration.
         at_least: smallest whole number.
         above: greatest number that is too small.
-        choices: all values, where they are few.
         rl: only reinforcement learning reads it.
         default: where the configuration has no such key.
     """
@@ -68,12 +66,11 @@ class Section:
                 object.__setattr__(self, field.name, value)
 
     @classmethod
-    def read(cls, config: DictConfig, **given: Any) -> Self:
-        """Builds the section from `config`; `given` are fields that have no key."""
-        values = dict(given)
+    def read(cls, config: DictConfig) -> Self:
+        values = {}
         for field in dataclasses.fields(cls):
             stated = field.metadata.get("key")
-            if stated is None or field.name in given:
+            if stated is None:
                 continue
             value = OmegaConf.select(config, stated.path)
             if value is None and field.default is not dataclasses.MISSING:
@@ -96,11 +93,7 @@ def base_model(config: DictConfig) -> BaseModel:
 
 
 def _checked(stated: _Key, value: Any, hint: Any) -> Any:
-    """Returns `value` as the field's type.
-
-    Raises:
-        ConfigError: it is none of that type, or out of range.
-    """
+    """Returns `value` as the field's type, or raises ConfigError."""
     is_optional = type(None) in typing.get_args(hint)
     kind = _kind(hint)
     if value is None and is_optional:
@@ -114,7 +107,7 @@ def _checked(stated: _Key, value: Any, hint: Any) -> Any:
 
 
 def _kind(hint: Any) -> Any:
-    """The type of a hint without its `| None`."""
+    """Returns the type of a hint without its `| None`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         [hint] = [each for each in typing.get_args(hint) if each is not type(None)]
     return typing.get_origin(hint) or hint

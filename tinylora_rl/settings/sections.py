@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.rewards import CONTROLS, JUDGES
+from tinylora_rl.rewards import CONTROLS, JUDGES, GradingPool
 from tinylora_rl.runs.stopping import ENDING_S
 from tinylora_rl.settings.section import Section, key
 
@@ -18,11 +18,9 @@ class Batch(Section):
     """The prompts and samples of one step.
 
     Attributes:
-        prompts: of one step.
         samples: of each prompt.
         mini_batch: prompts of one update; equal to `prompts` is strictly on-policy.
         max_prompt_tokens, max_response_tokens: what the task asks for, or the model can if less.
-        train_file, validation_file: parquet files that verl reads.
         seed: of the order of the rows.
     """
 
@@ -38,7 +36,6 @@ class Batch(Section):
 
     @property
     def sample_tokens(self) -> int:
-        """The longest sample, prompt included."""
         return self.max_prompt_tokens + self.max_response_tokens
 
 
@@ -47,8 +44,7 @@ class Validation(Section):
     """Questions and answers of a validation during a run.
 
     Attributes:
-        samples: of each row, at `temperature`.
-        greedy: each row once more at temperature 0.
+        samples: of each row, at `temperature`; `greedy`: each row once more at temperature 0.
         rows: the first so many of each held-out set; None: all.
         benchmarks: held-out sets beside the data's own.
         before_training: also at step 0.
@@ -65,7 +61,7 @@ class Validation(Section):
 
     @property
     def draws(self) -> int:
-        """Responses to each row."""
+        """Counts the responses to each row."""
         return (self.samples or 0) + int(self.greedy)
 
 
@@ -76,21 +72,25 @@ class GradingLimits(Section):
     Attributes:
         deadline_s: processor seconds of one answer.
         memory_limit_mb: address space of a grading process.
-        num_workers: grading processes.
     """
 
     deadline_s: float = key("grading.deadline_s", above=0)
     memory_limit_mb: int = key("grading.memory_limit_mb", at_least=64)
     num_workers: int = key("grading.num_workers", at_least=1)
 
-    @property
-    def memory_limit_bytes(self) -> int:
-        return self.memory_limit_mb << 20
+    def pool(self, plugins: Sequence[str]) -> GradingPool:
+        """Makes grading processes with these limits, that have imported the user's plugins."""
+        return GradingPool(
+            num_workers=self.num_workers,
+            deadline_s=self.deadline_s,
+            memory_limit_bytes=self.memory_limit_mb << 20,
+            plugins=plugins,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grading(Section):
-    """Whose verdict counts.
+    """The judges of a run.
 
     Attributes:
         judge: the accuracy, and the reward unless `control` is set.
@@ -119,9 +119,7 @@ class Run(Section):
     """The run directory and what bounds the run.
 
     Attributes:
-        dir: absolute.
-        recipe: the recipe's name.
-        bank_cache_dir: where decompositions are kept; None: the user's cache.
+        bank_cache_dir: of decompositions; None: the user's cache.
         rollout_deadline_s: within which one more prompt must be finished during a rollout.
         time_limit_s: seconds from the start by which the process has ended; None: no limit.
         fork_workers: Ray's workers are forks of one process that has imported what they need.
@@ -161,10 +159,9 @@ class Run(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoints(Section):
-    """Training checkpoints: folder, frequency and number.
+    """Training checkpoints.
 
     Attributes:
-        dir: the folder of the checkpoints.
         every: steps between two.
         keep: how many of the newest stay; None: all.
     """
@@ -203,12 +200,10 @@ class Supervised(Section):
     """The settings of a supervised run.
 
     Attributes:
-        epochs: passes over the training rows.
-        steps: updates instead; None: as many as the epochs have.
+        steps: updates instead of `epochs`; None: as many as these have.
         batch: rows in one update.
         keep_calculator_marks: GSM8K's <<48/2=24>> stay in the worked answers.
-        save_every: updates between two checkpoints.
-        max_checkpoints: how many stay.
+        save_every: updates between two checkpoints, of which `max_checkpoints` stay.
         evaluate: accuracy on held-out rows at the end.
     """
 
@@ -234,7 +229,6 @@ class Engine(Section):
     """The vLLM engine of an evaluation, on this machine.
 
     Attributes:
-        device: cpu or cuda.
         options: keyword arguments of vllm.LLM.
         env: environment variables that its process needs.
     """
@@ -255,8 +249,6 @@ class Engine(Section):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostRates(Section):
     """Assumed speed of a device, for a model of 1e9 parameters; see configs/sweepable.yaml."""
-
-    KEYS: ClassVar[tuple[str, ...]] = ("start_s", "step_s", "tokens_per_s", "sft_tokens_per_s")
 
     start_s: float
     step_s: float

@@ -102,7 +102,6 @@ class Hardware(Section):
     """The devices of a run.
 
     Attributes:
-        kind: cpu or cuda.
         nodes, per_node: of the trainer.
         rollout_per_node, rollout_nodes: devices of the rollout's own; 0 where it shares the
             trainer's.
@@ -127,12 +126,10 @@ class Hardware(Section):
 
     @property
     def num_ranks(self) -> int:
-        """Ranks of the trainer, on all nodes."""
         return self.nodes * self.per_node
 
     @property
     def is_separate(self) -> bool:
-        """True where the rollout has devices of its own."""
         return self.trainer_mode == SEPARATE_TRAINER_MODE
 
     @property
@@ -147,7 +144,6 @@ class RayStart(Section):
     Attributes:
         num_cpus: slots, not cores; None: as many as there are cores.
         storage_units: processes of TransferQueue.
-        env_vars: of Ray's workers.
     """
 
     num_cpus: int | None = key("ray_kwargs.ray_init.num_cpus", default=None)

@@ -1,8 +1,7 @@
-"""Turns worked answers into token ids: what a supervised run trains on, checked before it starts.
+"""Turns worked answers into token ids, checked before a supervised run starts.
 
-A sequence is the prompt exactly as the rollout of reinforcement learning gets it, chat template and
-generation prompt included, then the worked answer, then the token that ends a turn. The loss counts
-the last two. So the model learns to write what a rollout would have had to write, and to stop.
+A sequence is the prompt exactly as the rollout of reinforcement learning gets it, then the worked
+answer, then the token that ends a turn. The loss counts the last two.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES, judge
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.tasks import Row, row_gold, write_parquet
-from tinylora_rl.training.data import load_rows
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 MAX_WRONG_SHARE = 0.01  # of the worked answers; more, and the data set is not what the prompt wants
@@ -27,12 +25,10 @@ class SupervisedData:
     """The prepared files, counted.
 
     Attributes:
-        num_train, num_val: sequences in the two parquet files; there is no second one where num_val
-            is 0.
-        num_wrong, num_long: training rows left out, because the worked answer is not right under
-            the run's judge, or prompt or answer exceed the task's lengths.
+        num_train, num_val: sequences in the two parquet files; no second one where num_val is 0.
+        num_wrong, num_long: training rows left out: the worked answer is not right under the run's
+            judge, or prompt or answer exceed the task's lengths.
         held_out: the rows that the accuracy is measured on, as `train` validates on them.
-        remarks: lines about the rows, for the user.
     """
 
     num_train: int
@@ -46,12 +42,10 @@ class SupervisedData:
 def prepare_data(experiment: Experiment) -> SupervisedData:
     """Writes `data.train_files` and, where held-out rows have worked answers, `data.val_files`.
 
-    Columns: `prompt` and `target` (text, for a reader), `prompt_ids` and `target_ids`.
-
-    Raises:
-        ConfigError: no rows, no worked answers, or fewer sequences than one batch.
+    Columns: `prompt` and `target` (text, for a reader), `prompt_ids` and `target_ids`. Raises
+    ConfigError: no rows, no worked answers, or fewer sequences than one batch.
     """
-    train, held_out, remarks = load_rows(experiment)
+    train, held_out, remarks = experiment.rows()
     # a benchmark of another source has golds, but nobody worked it in this data set's words
     own = [row for row in held_out if row["data_source"] == train[0]["data_source"]]
     right = _right(experiment, train)
@@ -99,7 +93,7 @@ def _answer(experiment: Experiment, row: Row) -> str:
 
 
 def _right(experiment: Experiment, rows: Iterable[Row]) -> list[Row]:
-    """Rows whose worked answer the run's own judge would reward.
+    """Returns the rows whose worked answer the run's own judge would reward.
 
     By exact match, which is a symbolic judge's first question too: a solution states its gold.
     """
@@ -113,15 +107,12 @@ def _right(experiment: Experiment, rows: Iterable[Row]) -> list[Row]:
 
 
 def _sequences(experiment: Experiment, rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The rows that fit, tokenised. What does not fit is left out: a cut answer has no end."""
+    """Tokenises the rows that fit; others are left out: a cut answer has no end."""
     tokenizer = experiment.base.tokenizer
     sequences = []
     for row in rows:
         target = _answer(experiment, row)
-        target_ids = [
-            *tokenizer.encode(target, add_special_tokens=False),
-            tokenizer.eos_token_id,
-        ]
+        target_ids = [*tokenizer.encode(target, add_special_tokens=False), tokenizer.eos_token_id]
         prompt = prompt_ids(experiment, row)
         if prompt is not None and len(target_ids) <= experiment.batch.max_response_tokens:
             sequences.append(

@@ -1,7 +1,7 @@
 """Measures a supervised run on `train`'s held-out rows, under `train`'s metric names.
 
-The same rows, prompts, lengths, graders and temperature as in a validation of `train`; only the
-seeds of the samples are an evaluation's, so that runs are compared under common random numbers.
+As a validation of `train` does; only the seeds of the samples are an evaluation's, so that runs are
+compared under common random numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
 from tinylora_rl.evaluation.runner import run_plan
 from tinylora_rl.methods import TrainedPolicy
-from tinylora_rl.rewards import GradingPool
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.supervised.data import prompt_ids
 from tinylora_rl.tasks import Row
@@ -38,13 +37,16 @@ class HeldOut:
     def __init__(self, experiment: Experiment, rows: Sequence[Row], trained: TrainedPolicy) -> None:
         self._experiment = experiment
         self._trained = trained
-        self._questions = _questions(experiment, rows)
+        asked = ((row, prompt_ids(experiment, row)) for row in rows)
+        # a prompt that is too long is left out, as verl's loader does in a validation
+        self._questions = [
+            Question.of(row, row["data_source"], ids) for row, ids in asked if ids is not None
+        ]
         self._headline = {row["data_source"]: row["extra_info"]["judge"] for row in rows}
         self._engine = cache(self._start_engine)
 
     @property
     def num_responses(self) -> int:
-        """Responses of one policy."""
         return len(self._questions) * self._experiment.validation.draws
 
     def evaluate(
@@ -59,15 +61,7 @@ class HeldOut:
         limits = experiment.grading_limits
         items_path.parent.mkdir(exist_ok=True)
         items_path.unlink(missing_ok=True)  # of an evaluation that was killed
-        with (
-            ItemsFile(items_path) as items,
-            GradingPool(
-                num_workers=limits.num_workers,
-                deadline_s=limits.deadline_s,
-                memory_limit_bytes=limits.memory_limit_bytes,
-                plugins=experiment.plugins,
-            ) as pool,
-        ):
+        with ItemsFile(items_path) as items, limits.pool(experiment.plugins) as pool:
             run_plan(
                 self._plan(Policy(name=policy, directory=directory)),
                 self._questions,
@@ -119,7 +113,7 @@ class HeldOut:
 def held_out_metrics(
     items: Iterable[Mapping[str, Any]], headline: Mapping[str, str]
 ) -> dict[str, float]:
-    """`val-core/SOURCE/acc/mean@K` and `val-core/SOURCE_greedy/acc/mean@1`, as verl names them.
+    """Names accuracies as verl does: `val-core/SOURCE/acc/mean@K`, greedy ones under SOURCE_greedy.
 
     Besides, `val-aux/SOURCE/JUDGE/mean@K` of every judge, and the responses' mean length in tokens
     and the share that was cut.
@@ -142,16 +136,3 @@ def held_out_metrics(
         for key in ("response_tokens", "truncated"):
             metrics[f"val-aux/{name}/{key}/{mean_at}"] = fmean(item[key] for item in members)
     return metrics
-
-
-def _questions(experiment: Experiment, rows: Sequence[Row]) -> list[Question]:
-    """The rows as they are asked.
-
-    A prompt that is too long is left out, as verl's loader leaves it out of a validation.
-    """
-    questions = []
-    for row in rows:
-        token_ids = prompt_ids(experiment, row)
-        if token_ids is not None:
-            questions.append(Question.of(row, row["data_source"], token_ids))
-    return questions

@@ -1,8 +1,7 @@
-"""`python -m tinylora_rl.supervised.rank CONFIG PARENT [CHECKPOINT]`: one rank of a
-supervised run.
+"""Runs one rank of a supervised run: `python -m tinylora_rl.supervised.rank CONFIG PARENT`.
 
-Started by `tinylora_rl.supervised.ranks`, which states rank and rendezvous in torchrun's variables;
-PARENT is its process number, CHECKPOINT what the run goes on from.
+`ranks` starts it, and states rank and rendezvous in torchrun's variables; PARENT is its process
+number.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.errors import EXIT_SIGNAL
 from tinylora_rl.methods import method_of_run
-from tinylora_rl.supervised.parent import die_with_parent
+from tinylora_rl.supervised.ranks import die_with_parent
 
 
 def train(config: DictConfig) -> int:
-    """The run's checkpoints and metrics are written, and its policy beside them.
+    """Trains, and writes checkpoints, metrics and the policy.
 
     Returns:
         The exit code: 0, or 75 when it was asked to stop, and did after a checkpoint.
@@ -53,9 +52,6 @@ def main() -> None:
     die_with_parent(int(sys.argv[2]))
     config = OmegaConf.load(Path(sys.argv[1]))
     assert isinstance(config, DictConfig)
-    checkpoint = sys.argv[3] if len(sys.argv) > 3 else None
-    config.trainer.resume_mode = "disable" if checkpoint is None else "resume_path"
-    config.trainer.resume_from_path = checkpoint
     sys.exit(train(config))
 
 

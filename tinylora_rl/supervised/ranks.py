@@ -6,13 +6,16 @@ its workers behind when it is killed.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 POLL_S = 0.1
 GRACE_S = 10.0  # to end after SIGTERM
 
@@ -20,7 +23,7 @@ GRACE_S = 10.0  # to end after SIGTERM
 def run_ranks(
     module: str, arguments: Sequence[str], *, num_ranks: int, env: Mapping[str, str]
 ) -> int:
-    """`python -m module` has ended on every rank.
+    """Runs `python -m module` on every rank, to the end.
 
     Each sees RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. When one fails, or this
     process is interrupted, the others are ended too.
@@ -80,3 +83,13 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when `parent` is gone; call first of all.
+
+    Otherwise a run killed with -9 would go on writing into a directory whose lock is free again.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # gone already
+        os._exit(1)

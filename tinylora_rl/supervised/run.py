@@ -6,9 +6,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tinylora_rl import artifact
 from tinylora_rl.artifact import Provenance
@@ -20,6 +20,7 @@ from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, closing_summary, exit_noise_to, library_noise_to
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, held_out, read_metrics
 from tinylora_rl.runs.exit_codes import end_now, stop_on_signals
+from tinylora_rl.runs.figure import panels, plot_held_out, series, write_figure
 from tinylora_rl.runs.samples_page import write_samples_page
 from tinylora_rl.runs.status import RecordedRun, last_step
 from tinylora_rl.runs.stopping import StopFile, TimeLimit
@@ -27,11 +28,9 @@ from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.supervised.data import SupervisedData, prepare_data
 from tinylora_rl.supervised.evaluation import TRAINED, HeldOut
-from tinylora_rl.supervised.figure import draw_loss, loss_lines
-from tinylora_rl.supervised.preflight import check_machine
 from tinylora_rl.supervised.ranks import run_ranks
-from tinylora_rl.training.preflight import check_model
-from tinylora_rl.training.resume import Beginning, choose_beginning
+from tinylora_rl.training.preflight import check_model, check_supervised
+from tinylora_rl.training.resume import choose_beginning
 from tinylora_rl.training.tracking import check_tracking, prepare_tracking
 
 RANK_MODULE = "tinylora_rl.supervised.rank"
@@ -70,7 +69,7 @@ def sft(experiment: Experiment) -> int:
                 library_noise_to(run.log) as console,
                 TimeLimit(limit_s, start_s, run.metrics, ask=stop.ask, end=end_now),
             ):
-                check_machine(experiment)
+                check_supervised(experiment)
                 trained = check_model(experiment)
                 data = prepare_data(experiment)
                 steps, epochs = experiment.supervised_steps(data.num_train)
@@ -90,7 +89,7 @@ def sft(experiment: Experiment) -> int:
                     print(line)  # into the log, too
                 seconds = time.monotonic() - start_s
                 print(f"checked in        {seconds:.0f} s; starting verl ...", file=console)
-                code = _train(experiment, run, stop, beginning, steps, console)
+                code = _train(experiment, run, stop, steps, console)
                 if code == 0:
                     _publish(experiment, run, steps)
                     if experiment.supervised and experiment.supervised.evaluate:
@@ -118,17 +117,14 @@ def _train(
     experiment: Experiment,
     run: RunDirectory,
     stop: StopFile,
-    beginning: Beginning,
     steps: int,
     console: TextIO,
 ) -> int:
     stop_on_signals(stop.ask)
-    arguments = [str(run.config), str(os.getpid())]
-    arguments += [str(beginning.checkpoint)] if beginning.checkpoint else []
     with ProgressLines(run.metrics, console, steps):
         code = run_ranks(
             RANK_MODULE,
-            arguments,
+            [str(run.config), str(os.getpid())],
             num_ranks=experiment.hardware.per_node,
             env={
                 "WANDB_DIR": str(run.path),
@@ -139,9 +135,10 @@ def _train(
     if code == EXIT_SIGNAL:
         print(f"stopped after an update: {stop.reason}", file=console)
         return EXIT_SIGNAL
-    if code:
+    if code:  # the last line of a rank's traceback
+        errors = ERROR.findall(run.log.read_text(encoding="utf-8", errors="replace"))
         print(
-            f"the run failed: {_last_error(run.log) or f'a rank ended with code {code}'}\n"
+            f"the run failed: {(errors or [f'a rank ended with code {code}'])[-1]}\n"
             f"the whole story is in {run.log}",
             file=console,
         )
@@ -149,16 +146,8 @@ def _train(
     return 0
 
 
-def _last_error(log: Path) -> str | None:
-    """Returns the last line of the last error in the log, where a rank's traceback ends."""
-    found = ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
-    return found[-1] if found else None
-
-
 def _publish(experiment: Experiment, run: RunDirectory, steps: int) -> None:
-    """Makes the last checkpoint's adapter `adapter/`; other folders, which a rank wrote, state
-    what they are.
-    """
+    """Makes the last checkpoint's adapter `adapter/`; another policy states what it is."""
     if experiment.method.trained_policy(run.path).artifact is not None:
         newest = run.checkpoints / f"global_step_{steps}" / "adapter"
         artifact.open(newest).copy_to(run.adapter)
@@ -207,8 +196,9 @@ def _evaluate(
                 core = {key: found[key] for key in found if key.startswith("val-core/")}
                 _state_metrics(experiment, run, steps, core)
             metrics.log(found, at)  # last: a step with accuracies is not evaluated again
+    paths = _items(run, 0), _items(run, steps)
     write_samples_page(
-        (item for path in (_items(run, 0), _items(run, steps)) for item in _read(path)),
+        (item for path in paths if path.exists() for item in read_items(path)),
         run.samples_page,
         title=experiment.tracking.name,
     )
@@ -216,10 +206,6 @@ def _evaluate(
 
 def _items(run: RunDirectory, step: int) -> Path:
     return run.samples / f"{step}.items.jsonl"
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    return read_items(path) if path.exists() else iter(())
 
 
 def _illustrate(run: RunDirectory, title: str) -> None:
@@ -231,7 +217,6 @@ def _illustrate(run: RunDirectory, title: str) -> None:
 
 
 def _opening(experiment: Experiment, trained: str, data: SupervisedData, steps: int) -> list[str]:
-    """Describes what is going to be computed: everything that changes the mathematics."""
     optim, batch = experiment.optim, experiment.update_rows
     left_out = data.num_wrong + data.num_long
     return [
@@ -247,3 +232,33 @@ def _opening(experiment: Experiment, trained: str, data: SupervisedData, steps: 
         + f", loss on {data.num_val} and accuracy on {len(data.held_out)} held-out rows",
         f"accuracy by       {experiment.grading.judge}",
     ]
+
+
+def loss_lines(metrics: Path) -> list[str]:
+    """Returns lines for the closing summary; none where no update was made."""
+    rows = read_metrics(metrics)
+    lines = []
+    for label, key in (("training loss", "train/loss"), ("held-out loss", "val/loss")):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values:
+            ends = " -> ".join(f"{value:.4f}" for value in dict.fromkeys((values[0], values[-1])))
+            lines.append(f"{label:<18}{ends}   (nats per token)")
+    return ["", *lines] if lines else []
+
+
+def draw_loss(metrics: Path, figure: Path, title: str) -> bool:
+    """Draws the run in `metrics` to `figure`; False, and no file, before the first update."""
+    rows = read_metrics(metrics)
+    losses = series(rows, "train/loss")
+    if not losses[0]:
+        return False
+    canvas, (loss, accuracy) = panels(2)
+    canvas.suptitle(title)
+    loss.plot(*losses, ".-", color="tab:blue", label="training")
+    if (unseen := series(rows, "val/loss"))[0]:
+        loss.plot(*unseen, "o:", color="tab:green", label="held-out")
+    loss.set(ylabel="loss, nats per token")
+    plot_held_out(accuracy, rows)
+    accuracy.set(xlabel="update", ylabel="accuracy", ylim=(-0.03, 1.03))
+    write_figure(canvas, figure)
+    return True

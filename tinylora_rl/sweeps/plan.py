@@ -1,16 +1,21 @@
-"""Plans a sweep before it starts: the points that are left, and their cost."""
+"""Plans a sweep (the points that are left, and their cost), and reports its outcome."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL
 from tinylora_rl.planning.cost import Cost, estimate
+from tinylora_rl.runs.console import progress_line
+from tinylora_rl.runs.directory import RunDirectory, read_metrics
 from tinylora_rl.runs.status import Status, is_active, read_status
 from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.sweeps.points import Point, point_name, quoted
+from tinylora_rl.sweeps.jobs import last_words
+from tinylora_rl.sweeps.points import Point, point_name, quoted, short_names
 
 SAME_COST_KEYS = ("seed=", "actor_rollout_ref.actor.optim.lr=", "optim.lr=")
 MAX_ASSUMPTIONS = 4  # lines; a study over many models has one for each
@@ -42,8 +47,6 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The points of a sweep in order, looked at once."""
-
     folder: Path
     points: Sequence[Planned]
 
@@ -53,10 +56,10 @@ class Plan:
 
 
 def make_plan(points: Iterable[Point], folder: Path, recipe: str | None) -> Plan:
-    """Each point with its folder in `folder`.
+    """Plans each point with its folder in `folder`.
 
     Args:
-        recipe: the one that `folder` is named after; its points do not say it again.
+        recipe: the one that `folder` is named after; its points do not repeat it.
     """
     planned = []
     for point in points:
@@ -96,7 +99,7 @@ def costs(
 
 
 def opening(plan: Plan, estimated: Sequence[tuple[Planned, Cost | None]]) -> list[str]:
-    """Describes the plan: points, points left, and the time that they are going to take."""
+    """Describes the points, those left, and the time that they are going to take."""
     num_finished = sum(point.is_finished for point in plan.points)
     num_active = len(plan.points) - num_finished - len(plan.to_do)
     num_begun = sum(point.status is not None for point in plan.to_do)
@@ -135,3 +138,54 @@ def _in_words(hours: float, unit: str) -> str:
     if hours < 1:
         return f"{hours * 60:.0f} {unit.replace('hours', 'minutes')}"
     return f"{hours:,.1f} {unit}" if hours < 10 else f"{hours:,.0f} {unit}"
+
+
+Outcome = Literal["finished", "failed", "stopped", "interrupted", "running elsewhere", "not begun"]
+
+
+def outcome_of(point: Planned, code: int | None = None) -> Outcome:
+    """Reads the outcome of `point` from its folder, and the exit code where it was run just now."""
+    if code not in (None, 0, EXIT_SIGNAL):
+        return "failed"
+    if point.status is None:
+        return "not begun"
+    if point.status.state == "running":
+        return "running elsewhere" if point.is_active else "interrupted"
+    return point.status.state
+
+
+def exit_code(plan: Plan, codes: Mapping[Path, int]) -> int:
+    """Returns 0 if every point is finished, 1 if at least one failed, 75 if some are left."""
+    outcomes = {outcome_of(point, codes.get(point.directory)) for point in plan.points}
+    if "failed" in outcomes:
+        return EXIT_FAILED
+    return 0 if outcomes <= {"finished"} else EXIT_SIGNAL
+
+
+def closing_table(plan: Plan, codes: Mapping[Path, int]) -> list[str]:
+    """Writes a line for every point that was begun: outcome and last measurement."""
+    names = short_names([point.name for point in plan.points])
+    width = max(map(len, names), default=0)
+    lines = []
+    for name, point in zip(names, plan.points, strict=True):
+        code = codes.get(point.directory)
+        outcome = outcome_of(point, code)
+        if outcome == "not begun":
+            continue
+        lines.append(f"{name:<{width}}  {outcome:<18}{_last_line(point, code, outcome)}".rstrip())
+    counts = [outcome_of(point, codes.get(point.directory)) for point in plan.points]
+    summary = ", ".join(f"{counts.count(each)} {each}" for each in dict.fromkeys(counts))
+    if set(counts) - {"finished"}:
+        summary += "; the same command continues"
+    if lines:
+        lines = ["", *lines]
+    return [*lines, "", f"sweep             {summary}", f"folder            {plan.folder}"]
+
+
+def _last_line(point: Planned, code: int | None, outcome: Outcome) -> str:
+    if outcome == "failed":
+        shown = code if code is not None else point.status.exit_code if point.status else None
+        return f"exit code {shown}: {last_words(point.directory) or point.directory}"
+    rows = read_metrics(RunDirectory(point.directory).metrics)
+    total = point.status.total_steps if point.status else None
+    return progress_line(rows[-1], total) if rows else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -10,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.sweeps.study import Axis, Block
+from tinylora_rl.settings.compose import config_dir
 
 Point = tuple[str, ...]
 
@@ -39,10 +41,10 @@ def expand(
     command_line: Sequence[str] = (),
     config_loader: ConfigLoader | None = None,
 ) -> list[Point]:
-    """The points of `blocks`, each with `command_line`, which may sweep (`seed=0,1,2`) itself.
+    """Returns the points of `blocks`, each with `command_line`, which may sweep itself.
 
-    What stands on the command line takes the place of the same key in every block. Equal points
-    are one. Without blocks, the command line alone is swept.
+    A key of the command line takes the place of the same key in every block. Equal points are one.
+    Without blocks, the command line alone is swept.
 
     Args:
         config_loader: needed where the command line sweeps a whole group (`recipe=glob(*)`).
@@ -68,7 +70,7 @@ def expand(
 
 
 def point_name(point: Iterable[str], *, without_recipe: bool = False) -> str:
-    """`<recipe>__lr-0.0001__seed-0__u-1`: one folder's name, the same for any order of overrides.
+    """Names a point's folder, `<recipe>__lr-0.0001__seed-0__u-1`, for any order of overrides.
 
     Two different sets of overrides have different names: what a name cannot hold, or has no room
     for, is there as a digest. The name needs no quotes in a shell or an override.
@@ -90,7 +92,7 @@ def point_name(point: Iterable[str], *, without_recipe: bool = False) -> str:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """`names` less the settings that all of them share, for the eye."""
+    """Returns `names` less the settings that all of them share."""
     shared = set.intersection(*(set(name.split("__")) for name in names)) if names[1:] else set()
     return [
         "__".join(part for part in name.split("__") if part not in shared) or name for name in names
@@ -98,7 +100,6 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def recipe_of(point: Iterable[str]) -> str | None:
-    """The recipe that `point` chooses."""
     for override in map(_parsed, point):
         if _bare(override.key_or_group) == RECIPE:
             return _value(override)
@@ -106,13 +107,12 @@ def recipe_of(point: Iterable[str]) -> str | None:
 
 
 def run_dir_of(point: Iterable[str]) -> Path:
-    """The folder of a point that a plan has given one."""
     overrides = {override.key_or_group: override for override in map(_parsed, point)}
     return Path(str(overrides["run.dir"].value()))
 
 
 def quoted(value: str) -> str:
-    """`value` as an override's value, whatever characters are in it."""
+    """Quotes `value` as an override's value, whatever characters are in it."""
     escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
     return f"'{escaped}'"
 
@@ -127,7 +127,7 @@ def _parsed(override: str, config_loader: ConfigLoader | None = None) -> Overrid
 
 
 def _given(override: Override) -> Axis:
-    """An override of the command line as an axis; a key that is deleted (`~key`) has no value."""
+    """Makes an override an axis; a key that is deleted (`~key`) has no value."""
     text = override.input_line or ""
     key = text.partition("=")[0]
     if not override.is_sweep_override():
@@ -138,7 +138,7 @@ def _given(override: Override) -> Axis:
 
 
 def _without(axis: Axis, keys: set[str]) -> Axis:
-    """`axis` less `keys`, each of what remains of its choices once."""
+    """Returns `axis` less `keys`, each of what remains of its choices once."""
     kept = [index for index, key in enumerate(axis.keys) if _bare(key) not in keys]
     choices = (tuple(choice[index] for index in kept) for choice in axis.choices)
     return Axis(tuple(axis.keys[index] for index in kept), tuple(dict.fromkeys(choices)))
@@ -153,7 +153,7 @@ def _bare(key: str) -> str:
 
 
 def _value(override: Override) -> str:
-    """One spelling of each value: 1e-4 and 0.0001 are the same point."""
+    """Returns one spelling of each value: 1e-4 and 0.0001 are the same point."""
     if override.is_delete():
         return "~"
     value: Any = override.value()
@@ -167,7 +167,7 @@ def _value(override: Override) -> str:
 
 
 def _plain(text: str, form: re.Pattern[str] = PLAIN_VALUE) -> str:
-    """`text` where it is plain; else what is plain of it, and a digest of all."""
+    """Returns `text` where it is plain; else what is plain of it, and a digest of all."""
     if form.fullmatch(text):
         return text
     kept = re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")[-40:]
@@ -176,3 +176,103 @@ def _plain(text: str, form: re.Pattern[str] = PLAIN_VALUE) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """Keys that change together, and their values: one tuple, a value for each key, a choice."""
+
+    keys: tuple[str, ...]
+    choices: tuple[tuple[str, ...], ...]
+
+
+Block = tuple[Axis, ...]
+
+
+def recipes_dir() -> Path:
+    return config_dir().parent / "recipes"
+
+
+def study_path(study: str) -> Path:
+    """Returns the file that `sweep=STUDY` names: under `recipes/`, or a path to a YAML file.
+
+    Raises:
+        ConfigError: there is no such study or file.
+    """
+    if study.endswith((".yaml", ".yml")):
+        path = Path(study).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigError(f"sweep={study}: no such file; give a study's name, or its path")
+        return path
+    path = recipes_dir() / study / "sweep.yaml"
+    if not path.is_file():
+        found = ", ".join(sorted(file.parent.name for file in recipes_dir().glob("*/sweep.yaml")))
+        raise ConfigError(f"sweep={study}: no such study; choose from {found or '(none)'}")
+    return path
+
+
+def study_name(study: str) -> str:
+    """Names a study for folders: that of `recipes/x/sweep.yaml` and of `x` is x."""
+    path = study_path(study)
+    return path.parent.name if path.stem == "sweep" else path.stem
+
+
+def load_study(study: str, command: str) -> list[Block]:
+    """Reads the blocks that `study` has for `command`.
+
+    Raises:
+        ConfigError: no such study, none for this command, or not the format.
+    """
+    path = study_path(study)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"sweep={study}: {path} is no YAML ({problem:.120}); fix it") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"sweep={study}: {path} is no mapping; write `train:` and its blocks")
+    if command not in content:
+        raise ConfigError(
+            f"sweep={study}: nothing to {command}; start it as "
+            + " or ".join(f"python -m tinylora_rl.{other}" for other in content)
+        )
+    blocks = content[command]
+    if not isinstance(blocks, list) or not blocks:
+        raise ConfigError(f"sweep={study}: {path} {command}={blocks!r} is no list of blocks")
+    return [_block(study, number, block) for number, block in enumerate(blocks, start=1)]
+
+
+def _block(study: str, number: int, block: Any) -> Block:
+    where = f"sweep={study} block {number}"
+    if not isinstance(block, dict) or not block:
+        raise ConfigError(f"{where}: {block!r} is no mapping; write `key: value` lines")
+    axes = tuple(_axis(where, str(key), value) for key, value in block.items())
+    keys = [key.lstrip("+") for axis in axes for key in axis.keys]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{where}: {key} stands there twice; leave one")
+    return axes
+
+
+def _axis(where: str, key: str, value: Any) -> Axis:
+    keys = tuple(part.strip() for part in key.split(","))
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise ConfigError(f"{where}: {key} has no values; give one, or leave it out")
+    if len(keys) == 1:
+        return Axis(keys, tuple((_text(where, key, value),) for value in values))
+    for value in values:
+        if not isinstance(value, list) or len(value) != len(keys):
+            raise ConfigError(f"{where}: {key}: {value!r} is no list of {len(keys)} values")
+    return Axis(keys, tuple(tuple(_text(where, key, part) for part in value) for value in values))
+
+
+def _text(where: str, key: str, value: Any) -> str:
+    """Writes a YAML value as the command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigError(f"{where}: {key}={value!r}: a list or mapping is one value only as a text")

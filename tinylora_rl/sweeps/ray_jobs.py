@@ -1,7 +1,6 @@
-"""The points of a sweep as jobs of a running Ray cluster.
+"""Runs the points of a sweep as jobs of a running Ray cluster, which outlive this process.
 
-A job outlives the machine that submitted it; this process only waits for the jobs and says what
-became of them. All nodes see the sweep's folder under the same path, and have this package.
+All nodes see the sweep's folder under the same path, and have this package.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ class RayJobs:
     Args:
         address: of the cluster's dashboard, `http://HOST:8265`.
         num_parallel: points at a time. verl fails where the cluster has not the GPUs for one.
-        keep_going: whether further points are submitted after one that failed.
+        keep_going: further points are submitted after one that failed.
         stop_timeout_s: what the jobs have to end after a stop; Ray itself kills a job 3 s after
             the signal (RAY_JOB_STOP_WAIT_TIME_S of the cluster), and a run keeps its last step.
-        poll_s: seconds between two looks at the jobs.
         runtime_env: as Ray takes it.
     """
 
@@ -56,9 +54,7 @@ class RayJobs:
     def run(self, jobs: Sequence[Job], console: TextIO) -> Mapping[Path, int]:
         """Returns {directory: exit code} of the points that were run.
 
-        Raises:
-            MachineError: no cluster answers at the address.
-            KeyboardInterrupt: passed on once the submitted jobs have been stopped.
+        On KeyboardInterrupt the submitted jobs are stopped first.
         """
         client = self._client()
         waiting = list(jobs)
@@ -130,7 +126,7 @@ class RayJobs:
 
 
 def _exit_code(info: Any) -> int:
-    """Of the job's driver; a job that Ray could not start, or lost, has failed."""
+    """Returns the code of the job's driver; a job that Ray could not start, or lost, has failed."""
     if info.status == "SUCCEEDED":
         return 0
     if info.status == "STOPPED":

@@ -14,10 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import read
-from tinylora_rl.sweeps.outcome import closing_table, exit_code
-from tinylora_rl.sweeps.plan import Plan, costs, make_plan, opening
-from tinylora_rl.sweeps.points import expand, recipe_of, run_dir_of
-from tinylora_rl.sweeps.study import load_study, study_name
+from tinylora_rl.sweeps.plan import Plan, closing_table, costs, exit_code, make_plan, opening
+from tinylora_rl.sweeps.points import expand, load_study, recipe_of, run_dir_of, study_name
 
 
 class SweepOver(SystemExit):
@@ -36,10 +34,6 @@ def sweep(
 
     Returns:
         0 every point is finished, 1 a point failed, 75 some are left.
-
-    Raises:
-        ConfigError: before a point was launched.
-        KeyboardInterrupt: once the launcher has stopped what ran.
     """
     blocks = load_study(config.sweep, config.command) if config.sweep else []
     given = [argument for argument in arguments if not argument.startswith("sweep=")]
@@ -69,7 +63,6 @@ def sweep(
 
 
 def _launch(launcher: Launcher, plan: Plan) -> dict[Path, int]:
-    """Returns {directory: exit code} of the points that were run."""
     points = [point.overrides for point in plan.to_do]
     returned = launcher.launch(points, initial_job_idx=0) if points else []
     # less than there are points, where the last of them ended the sweep
@@ -80,7 +73,7 @@ def _launch(launcher: Launcher, plan: Plan) -> dict[Path, int]:
 
 
 def _folder(config: DictConfig, recipe: str | None) -> Path:
-    """`runs/sweeps/<study or recipe>`, and `_sft` where it is not trained by reinforcement."""
+    """Names `runs/sweeps/<study or recipe>`, and `_sft` for supervised runs."""
     name = study_name(config.sweep) if config.sweep else recipe or "custom"
     if config.command != "train":
         name += f"_{config.command}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,20 +11,20 @@ from omegaconf import DictConfig
 
 from tinylora_rl.errors import ConfigError, MachineError, first_line
 from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.training.ray_token import cluster_address
+from tinylora_rl.training.ray_setup import cluster_address
 
 SLOTS_PER_RANK = 3  # verl reserves this many Ray CPUs with every logical GPU (max_colocate_count)
 SLOTS_PER_ROLLOUT_RANK = 2  # with every one of a standalone rollout (init_standalone)
 SLOTS_BESIDE = 2  # TransferQueue's controller, and one to schedule an actor on
 MIN_SHM_BYTES = 64 << 20
+PLUGIN = "tinylora_rl.verl_plugin.entry_point"
 
 
 def check_slots(experiment: Experiment) -> None:
     """Checks that Ray has the CPU slots that verl waits for; with too few it waits forever.
 
     Raises:
-        ConfigError: too few are stated; with the number needed.
-        MachineError: none are stated, and the machine has fewer cores.
+        ConfigError, MachineError: too few are stated, or there are as few cores; with the number.
     """
     hardware, ray = experiment.hardware, experiment.ray
     if cluster_address(ray) is not None:
@@ -51,12 +52,8 @@ def check_slots(experiment: Experiment) -> None:
 
 
 def check_machine(experiment: Experiment) -> None:
-    """Checks that the device chosen is the machine's, and that verl sees this package.
-
-    Raises:
-        MachineError: the first of `DEVICE_CHECKS` and `check_plugin` that fails, with the fix.
-    """
-    for check in DEVICE_CHECKS:
+    """Checks that the device chosen is the machine's, and that verl sees this package."""
+    for check in DEVICE_CHECKS.values():
         check(experiment)
     check_plugin(experiment)
 
@@ -133,16 +130,40 @@ def check_plugin(experiment: Experiment) -> None:
         raise MachineError(f"device={device}: verl sees {seen} here; use device={seen}")
 
 
-DEVICE_CHECKS = (check_cluster, check_gpus, check_attention, check_shm)
-"""Checks of the machine that need no verl, in the order in which a run makes them."""
+def check_supervised(experiment: Experiment) -> None:
+    """Checks that the machine can do a supervised run, and that verl will see this package.
+
+    verl itself is left to the ranks: importing it takes as long as all the other checks.
+    """
+    if PLUGIN not in {entry_point.value for entry_point in entry_points(group="verl.plugins")}:
+        raise MachineError(
+            "verl plugin: verl does not see the tinylora_rl plugin; install the package "
+            "(pip install -e .) first"
+        )
+    check_gpus(experiment)
+    check_attention(experiment)
+    count = num_gpus() if experiment.hardware.kind == "cpu" else 0
+    if count and os.environ.get("VLLM_TARGET_DEVICE") != "cpu":
+        raise MachineError(
+            f"device=cpu: {count} GPUs are visible and verl would take them; use device=cuda"
+        )
+    if experiment.supervised is not None and experiment.supervised.evaluate:
+        from tinylora_rl.evaluation.run import check_engine
+
+        check_engine(experiment.engine)
+
+
+DEVICE_CHECKS = {
+    "cluster": check_cluster,
+    "GPUs": check_gpus,
+    "attention": check_attention,
+    "shared memory": check_shm,
+}
+"""{subject: check} of the machine that needs no verl, in the order in which a run makes them."""
 
 
 def check_verl(tree: DictConfig) -> None:
-    """Runs verl's own checks of its tree, resolved.
-
-    Raises:
-        ConfigError: with what verl says.
-    """
+    """Runs verl's own checks of its tree, resolved; raises ConfigError with what verl says."""
     from hydra.errors import HydraException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -162,13 +183,7 @@ def check_verl(tree: DictConfig) -> None:
 def check_model(experiment: Experiment) -> str:
     """Checks that the base model has a tokenizer, a supported architecture and every target.
 
-    Reads configuration and tokenizer only; the modules are built without weights.
-
-    Returns:
-        The trained numbers, in one line.
-
-    Raises:
-        ConfigError: with key, value and fix.
+    Builds the modules without weights. Returns the trained numbers, in one line.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

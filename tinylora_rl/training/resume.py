@@ -1,7 +1,6 @@
 """Decides where a run begins: at step 0, at its own newest checkpoint, or at another run's.
 
-`trainer.resume` is `auto`, `never` or a path. Decided before anything is started, so that a damaged
-or foreign checkpoint is a line on the console and not an error an hour later.
+`trainer.resume` is `auto`, `never` or a path. Decided before anything is started.
 """
 
 from __future__ import annotations
@@ -22,12 +21,7 @@ DATA_FILES = {"train": "data.pt", "sft": "data_0.pt"}
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-    """The beginning of a run and the reason for it.
-
-    Attributes:
-        checkpoint: the folder `global_step_N` that the run goes on from; None is step 0.
-        lines: the reason, for people.
-    """
+    """The checkpoint `global_step_N` that a run goes on from (None: step 0), and the reason."""
 
     checkpoint: Path | None
     lines: tuple[str, ...] = ()
@@ -78,11 +72,10 @@ def refuse_pickled_code(checkpoint: Path) -> None:
     """Checks that loading the position in the data (`data.pt`, `data_RANK.pt`) runs no code.
 
     verl 0.9.1 loads it with weights_only=False (trainer_base._load_checkpoint, CheckpointHandler).
-    What torch loads with weights_only=True, numbers, texts, lists and dictionaries, is the same
-    either way.
+    What torch loads with weights_only=True is the same either way.
 
     Raises:
-        ConfigError: it holds something else, or is damaged.
+        ConfigError: it holds more than numbers, texts, lists and dictionaries, or is damaged.
     """
     import torch
 
@@ -154,7 +147,7 @@ def _check_length(experiment: Experiment, checkpoint: Path) -> None:
 
 
 def _check_base(experiment: Experiment, manifest: Mapping[str, Any], checkpoint: Path) -> None:
-    """Checks that the base models are one: of another run's checkpoint the paths say little."""
+    """Checks that the base models are one: paths say little of another run's checkpoint."""
     from tinylora_rl.adapter import targets_of
     from tinylora_rl.adapter.digests import base_digest
 

@@ -21,11 +21,15 @@ from tinylora_rl.runs.status import RecordedRun
 from tinylora_rl.runs.stopping import StopFile, TimeLimit
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.security import check_trust
-from tinylora_rl.training.data import write_rows
-from tinylora_rl.training.nodes import require_on_every_node
+from tinylora_rl.tasks import RunRows, validation_rows, write_parquet
 from tinylora_rl.training.preflight import check_machine, check_model, check_slots, check_verl
-from tinylora_rl.training.ray_start import forked_workers
-from tinylora_rl.training.ray_token import check_ray, close_own_ray, cluster_address
+from tinylora_rl.training.ray_setup import (
+    check_ray,
+    close_own_ray,
+    cluster_address,
+    forked_workers,
+    require_on_every_node,
+)
 from tinylora_rl.training.resume import choose_beginning
 from tinylora_rl.training.tracking import check_tracking, prepare_tracking
 from tinylora_rl.training.watchdog import Watchdog
@@ -93,6 +97,17 @@ def train(experiment: Experiment) -> int:
     return recorded.exit_code
 
 
+def write_rows(experiment: Experiment) -> RunRows:
+    """Writes `data.train_files` and `data.val_files`; returns the rows."""
+    rows, validation = experiment.rows(), experiment.validation
+    asked = validation_rows(
+        rows.held_out, samples=validation.samples or 0, greedy=validation.greedy
+    )
+    write_parquet(rows.train, experiment.batch.train_file)
+    write_parquet(asked, experiment.batch.validation_file)
+    return rows
+
+
 def _train(
     experiment: Experiment,
     tree: DictConfig,
@@ -146,7 +161,6 @@ def _illustrate(experiment: Experiment, run: RunDirectory) -> None:
 
 
 def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int) -> list[str]:
-    """Describes what is going to be computed: everything that changes the mathematics."""
     batch, optim, grading = experiment.batch, experiment.optim, experiment.grading
     duration, sync, method = experiment.duration, experiment.sync, experiment.method
     rounded = f"{sync.mode}, {sync.dtype} {sync.rounding}"
@@ -167,10 +181,9 @@ def _opening(experiment: Experiment, trained: str, num_train: int, num_test: int
 class _AfterRayInit:
     """An actor class whose creation takes the signals back first, and is watched afterwards.
 
-    On a cluster each node has the base model before anything is started on it.
-
     `ray.init`, which verl's `run_ppo` calls, puts its own handlers in place of ours, and its core
-    aborts on SIGTERM. Creating the task runner is what `run_ppo` does next.
+    aborts on SIGTERM. Creating the task runner is what `run_ppo` does next. On a cluster each node
+    has the base model before that.
     """
 
     def __init__(

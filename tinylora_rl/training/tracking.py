@@ -16,11 +16,7 @@ OFF = ("offline", "disabled", "dryrun", "shared")
 
 
 def check_tracking(tracking: Tracking) -> None:
-    """Checks that W&B, where configured, can log in or does not need to.
-
-    Raises:
-        ConfigError: it has no key; with the fix.
-    """
+    """Checks that W&B, where configured, can log in or does not need to."""
     if "wandb" not in tracking.loggers or os.environ.get("WANDB_MODE", "online") in OFF:
         return
     import wandb
@@ -32,10 +28,9 @@ def check_tracking(tracking: Tracking) -> None:
 
 
 def prepare_tracking(tracking: Tracking, run_dir: Path) -> tuple[dict[str, str], list[str]]:
-    """Sets W&B, where configured, up for this run: left alone, it waits for its server and fails.
+    """Sets W&B, where configured, up for this run: offline where its server is out of reach.
 
-    A connection lost later is W&B's to repair: it goes on trying, and writes meanwhile. What is
-    left when the run ends has `FINISH_S` to be uploaded.
+    A connection lost later is W&B's to repair. What is left when the run ends has `FINISH_S`.
 
     Returns:
         Environment variables of Ray's workers, which this process has now, and lines for people:
@@ -69,10 +64,7 @@ def server_url() -> str:
 
 
 def unreachable(url: str, *, proxy: str | None = None) -> str | None:
-    """Returns the reason why no connection to `url` is made within seconds; None where one is.
-
-    Behind a proxy (the one given, or else the environment's) the proxy is what must be reached.
-    """
+    """Returns why no connection to `url`, or to the proxy before it, is made; None if one is."""
     parts = urlsplit(url)
     proxy = (
         proxy

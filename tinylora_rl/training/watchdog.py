@@ -1,8 +1,7 @@
 """Ends a run that waits for a dead worker.
 
-verl waits for its actors' messages in places where no message is an answer too: on TransferQueue's
-sockets, and for a rank whose peer is gone. Ray knows when an actor's process or node has died; this
-asks it, and ends the run with the actor's name.
+verl also waits where no message is an answer: on TransferQueue's sockets, and for a rank whose peer
+is gone. Ray knows when an actor's process or node has died.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ GRACE_S = 20.0  # in which the run may end with an error of its own, which says 
 class Watchdog:
     """Watches the actors of this process's Ray job from a thread, inside the block.
 
-    Attributes:
-        found: the dead actor in one line; None while all live.
+    `found` is the dead actor in one line; None while all live.
     """
 
     def __init__(self) -> None:
@@ -29,7 +27,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def watch(self, runner: Any) -> Any:
-        """From now on, and if one dies, the actor `runner` (which is returned) is killed too."""
+        """Starts watching; if an actor dies, `runner` (which is returned) is killed too."""
         self._runner = runner
         self._thread.start()
         return runner

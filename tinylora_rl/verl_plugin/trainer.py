@@ -53,8 +53,12 @@ from verl.utils.debug import marked_timer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from tinylora_rl.runs.progress import ProgressFile
-from tinylora_rl.settings.in_workers import SEPARATE_TRAINER_MODE, TRAINER_MODE, sync_config
-from tinylora_rl.settings.sync import SYNC_MODES
+from tinylora_rl.settings.in_workers import (
+    SEPARATE_TRAINER_MODE,
+    SYNC_MODES,
+    TRAINER_MODE,
+    sync_config,
+)
 from tinylora_rl.verl_plugin.nan_guard import check_norm, check_rewards
 from tinylora_rl.verl_plugin.rollout_timeout import bounded
 from tinylora_rl.verl_plugin.samples import graded_samples, keep_fields_of_actor, reward_metrics

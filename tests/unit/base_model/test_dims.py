@@ -17,7 +17,7 @@ from tinylora_rl.adapter import TinyLoraConfig, find_targets
 from tinylora_rl.adapter.config import TARGET_MODULES
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.base_model.dims import PUBLISHED, dims_in, dims_of, num_stored_parameters
-from tinylora_rl.settings.resolvers import config_dir
+from tinylora_rl.settings.compose import config_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 MODELS = sorted(PUBLISHED)

@@ -7,10 +7,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from tests.unit.recipes.composing import as_overrides
-from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.compose import compose, config_dir
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import read
-from tinylora_rl.settings.resolvers import config_dir
 
 
 def configured(command: str, values: dict[str, object]) -> DictConfig:

@@ -7,10 +7,8 @@ from functools import cache
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.resolvers import config_dir
-from tinylora_rl.sweeps.points import expand
-from tinylora_rl.sweeps.study import load_study, recipes_dir
+from tinylora_rl.settings.compose import compose, config_dir
+from tinylora_rl.sweeps.points import expand, load_study, recipes_dir
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
 ON_CPU = ("device=cpu", "model=tiny")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.sweeps.study import recipes_dir
+from tinylora_rl.sweeps.points import recipes_dir
 from tinylora_rl.tasks import make_task
 from tinylora_rl.tasks.arithmetic import base_model_dir
 

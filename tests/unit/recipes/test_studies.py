@@ -23,7 +23,7 @@ from tests.unit.recipes.composing import (
 from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.settings.read import read
 from tinylora_rl.studies import paper
-from tinylora_rl.sweeps.study import recipes_dir
+from tinylora_rl.sweeps.points import recipes_dir
 
 OF_A_DEFAULT = "sync_rounding"  # no study of the paper's
 SCRIPTS = {"in_one_file", "with_trl"}  # no study, but a file to read and run

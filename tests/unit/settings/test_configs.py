@@ -11,11 +11,9 @@ from omegaconf import OmegaConf
 from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
-from tinylora_rl.settings.compose import compose
+from tinylora_rl.settings.compose import compose, config_dir, translated
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.read import read
-from tinylora_rl.settings.resolvers import config_dir
-from tinylora_rl.settings.spellings import translated
 
 RECIPES = ("arithmetic_cpu", "gsm8k_qwen7b_u13", "math_qwen7b")  # of all: tests/unit/recipes
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))

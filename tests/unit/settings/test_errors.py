@@ -17,7 +17,6 @@ from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.read import read
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.tasks.arithmetic import base_model_dir
-from tinylora_rl.training.data import load_rows
 from tinylora_rl.training.preflight import check_gpus, check_model, check_slots, check_verl
 from tinylora_rl.training.tracking import check_tracking
 
@@ -29,7 +28,7 @@ def checked(*overrides: str) -> Experiment:
     experiment = read(compose("train", overrides))
     check_trust(experiment)
     check_tracking(experiment.tracking)
-    load_rows(experiment)
+    experiment.rows()
     check_gpus(experiment)
     check_slots(experiment)
     check_model(experiment)

@@ -7,8 +7,8 @@ from transformers import AutoModelForCausalLM
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
 from tinylora_rl.errors import ConfigError, MachineError
-from tinylora_rl.evaluation.build_plan import policies_of
-from tinylora_rl.evaluation.preflight import check_engine
+from tinylora_rl.evaluation.plan import policies_of
+from tinylora_rl.evaluation.run import check_engine
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import Evaluation, read_evaluation
 from tinylora_rl.tasks.arithmetic import base_model_dir

@@ -9,8 +9,7 @@ from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
     on_gpus,
 )
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.settings.secret_scan import refuse_secrets
-from tinylora_rl.settings.security import check_trust
+from tinylora_rl.settings.security import check_trust, refuse_secrets
 
 HUB_TOKEN = "hf_" + "aB3" * 12
 WANDB_KEY = "0123456789abcdef" * 3

@@ -20,7 +20,7 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
 from tinylora_rl.settings.security import check_trust
-from tinylora_rl.training.ray_token import check_ray
+from tinylora_rl.training.ray_setup import check_ray
 from tinylora_rl.training.resume import refuse_pickled_code
 
 MODEL = "actor_rollout_ref.model"

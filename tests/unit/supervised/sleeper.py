@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from tinylora_rl.supervised.parent import die_with_parent
+from tinylora_rl.supervised.ranks import die_with_parent
 
 if __name__ == "__main__":
     folder, code, parent = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -4,9 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.resolvers import config_dir
-from tinylora_rl.settings.supervised_keys import check_overrides
+from tinylora_rl.settings.checks import check_overrides
+from tinylora_rl.settings.compose import compose, config_dir
 
 RECIPES = sorted(path.stem for path in (config_dir() / "recipe").glob("*.yaml"))
 ADAPTERS = sorted({path.stem for path in (config_dir() / "adapter").glob("*.yaml")} - {"plugin"})

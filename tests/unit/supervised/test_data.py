@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.supervised.data import prepare_data, prompt_ids, worked_answer
-from tinylora_rl.supervised.token_dataset import TokenDataset
+from tinylora_rl.supervised.trainer_config import TokenDataset
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 SMALL = ("+recipe=arithmetic_cpu", "data.train_rows=64", "data.test_rows=8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tinylora_rl.runs.directory import MetricsFile, held_out
 from tinylora_rl.supervised.evaluation import held_out_metrics
-from tinylora_rl.supervised.figure import draw_loss, loss_lines
+from tinylora_rl.supervised.run import draw_loss, loss_lines
 
 
 def item(index: int, sample: int, *, greedy: bool, strict: str, flexible: str) -> dict:

@@ -20,7 +20,7 @@ from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.read import read
 from tinylora_rl.supervised.data import prepare_data
 from tinylora_rl.supervised.ranks import run_ranks
-from tinylora_rl.supervised.token_dataset import TokenDataset
+from tinylora_rl.supervised.trainer_config import TokenDataset
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 REPOSITORY = Path(__file__).parents[3]

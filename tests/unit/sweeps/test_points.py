@@ -12,13 +12,15 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.sweeps.points import (
     MAX_NAME_LENGTH,
     expand,
+    load_study,
     point_name,
     quoted,
     recipe_of,
+    recipes_dir,
     run_dir_of,
     short_names,
+    study_name,
 )
-from tinylora_rl.sweeps.study import load_study, recipes_dir, study_name
 
 STUDY = """
 train:

@@ -36,7 +36,7 @@ from pathlib import Path
 
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.training.nodes import require_on_every_node
+from tinylora_rl.training.ray_setup import require_on_every_node
 
 for revision in (None, {COMMITS[0]!r}, "3" * 40):
     base = BaseModel({REPO!r}, revision)

@@ -13,7 +13,7 @@ from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
     on_cpu,
     on_gpus,
 )
-from tinylora_rl.training.ray_token import (
+from tinylora_rl.training.ray_setup import (
     CLUSTERS_ALLOWED,
     close_own_ray,
     cluster_address,
@@ -24,7 +24,7 @@ from tinylora_rl.training.ray_token import (
 PROGRAM = """
 import os, psutil
 from tinylora_rl.settings.verl_sections import RayStart
-from tinylora_rl.training.ray_token import close_own_ray
+from tinylora_rl.training.ray_setup import close_own_ray
 
 close_own_ray(RayStart(address="local", storage_units=1))
 import ray

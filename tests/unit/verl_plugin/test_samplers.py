@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tinylora_rl.settings.sync import SyncConfig
+from tinylora_rl.settings.in_workers import SyncConfig
 from tinylora_rl.verl_plugin import trainer
 from tinylora_rl.verl_plugin.sync.deadline import SyncError
 

@@ -25,8 +25,7 @@ from tinylora_rl.adapter import CheckpointWeights, targets_of
 from tinylora_rl.adapter.bank import bank_from_bytes
 from tinylora_rl.adapter.targets import assign_groups
 from tinylora_rl.base_model import checkpoint_folder
-from tinylora_rl.settings.in_workers import ROLLOUT_NAME, adapter_config, sync_config
-from tinylora_rl.settings.sync import SyncConfig
+from tinylora_rl.settings.in_workers import ROLLOUT_NAME, SyncConfig, adapter_config, sync_config
 from tinylora_rl.verl_plugin.sync.deadline import Deadline, DeadlineWeightSender, SyncError
 from tinylora_rl.verl_plugin.sync.policy_message import NamedTensors, Policy, decode, lora_config
 from tinylora_rl.verl_plugin.sync.verify import ExpectedReceipt, Verifier

@@ -1,6 +1,7 @@
-"""Bounds who can reach the Ray of a run. A Ray of its own is for this machine and user alone.
+"""Sets up Ray for a run: who can reach it, workers that are forks, the base model on its nodes.
 
-Ray 2.60 by itself listens on every interface, with a token that it writes readable for all users.
+A Ray of its own is for this machine and user alone. Ray 2.60 by itself listens on every interface,
+with a token that it writes readable for all users.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import os
 import secrets
 import stat
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.base_model import checkpoint_folder
+from tinylora_rl.errors import ConfigError, MachineError, first_line
+from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.verl_sections import RayStart
 
 CLUSTERS_ALLOWED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -32,10 +35,7 @@ def cluster_address(ray: RayStart) -> str | None:
 
 
 def check_ray(ray: RayStart) -> list[str]:
-    """Checks who can reach the Ray of a run.
-
-    Returns:
-        A line for each way that is open, with its fix.
+    """Checks who can reach the Ray of a run; returns a line with its fix for each way that is open.
 
     Raises:
         ConfigError: its dashboard would be for everyone.
@@ -93,7 +93,6 @@ def token_file() -> Path | None:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Tells whether another user gets to the file and can read it."""
     if not path.is_file():
         return False
     for reads, enters in ((stat.S_IROTH, stat.S_IXOTH), (stat.S_IRGRP, stat.S_IXGRP)):
@@ -128,3 +127,81 @@ def _make_token() -> None:
             f"{path}: Ray's token cannot be written ({error.strerror}); set RAY_AUTH_TOKEN_PATH to "
             "a file with one"
         ) from error
+
+
+DOWNLOAD_S = 3600.0  # in which a node has downloaded a base model
+
+
+def require_on_every_node(
+    folder: Path, commit: str | None, hub_id: str, *, wants_gpu: bool
+) -> None:
+    """Checks that each node of the connected Ray cluster has the base model's `folder`.
+
+    A node without it downloads it. A folder that is no snapshot (no `commit`) must be there.
+
+    Args:
+        wants_gpu: leaves out nodes without a GPU.
+
+    Raises:
+        ConfigError: a node cannot have it, or keeps its hub cache elsewhere.
+        MachineError: a node cannot run this package, or has not answered within `DOWNLOAD_S`.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    source = str(folder) if commit is None else hub_id
+    fetch = ray.remote(num_cpus=0)(_folder_here)
+    nodes = [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and (not wants_gpu or node["Resources"].get("GPU"))
+    ]
+    asked = [
+        fetch.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(source, commit)
+        for node in nodes
+    ]
+    try:
+        answers = ray.get(asked, timeout=DOWNLOAD_S)
+    except ray.exceptions.RayError as error:
+        raise MachineError(
+            f"base_model.path={hub_id}: not every node of the cluster could get it "
+            f"({type(error).__name__}: {first_line(error)}); install this package on each, and "
+            "look at its way to the hub"
+        ) from error
+    for node, answer in zip(nodes, answers, strict=True):
+        if answer != str(folder):
+            raise ConfigError(
+                f"base_model.path={hub_id}: node {node['NodeManagerAddress']}: {answer}, not "
+                f"{folder}; put HF_HOME or the model's folder on a file system that all nodes share"
+            )
+
+
+def _folder_here(source: str, revision: str | None) -> str:
+    """Returns the folder on the node that runs this, or the reason why there is none."""
+    try:
+        return str(checkpoint_folder(source, revision=revision))
+    except ValueError as error:
+        return str(error)
+
+
+def forked_workers(experiment: Experiment) -> AbstractContextManager[str | None]:
+    """Starts the fork server of a run that has one (`run.fork_workers`).
+
+    Returns:
+        A context that yields the command by which Ray starts its workers; None: by Python itself.
+
+    Raises:
+        ConfigError: the workers would be on other machines, too.
+    """
+    if not experiment.run.fork_workers:
+        return nullcontext()
+    if experiment.ray.address != "local":
+        raise ConfigError(
+            f"run.fork_workers=true with ray_kwargs.ray_init.address={experiment.ray.address}: "
+            "only a Ray that this run starts here can fork its workers; give run.fork_workers=false"
+        )
+    from tinylora_rl.verl_plugin.cpu.fork_server import fork_server
+
+    return fork_server({key: str(value) for key, value in experiment.ray.env_vars.items()})

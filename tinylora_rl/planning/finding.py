@@ -69,7 +69,7 @@ def failures(subject: str, checks: Iterable[Callable[[], object]]) -> list[Findi
     return [finding for finding in found if finding.verdict is Verdict.FAIL]
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def code_of(findings: Iterable[Finding]) -> int:
     """Returns 0 if nothing failed, 2 if the configuration did (whatever else), 3 the machine."""
     codes = {finding.exit_code for finding in findings} - {0}
     return EXIT_CONFIG if EXIT_CONFIG in codes else max(codes, default=0)

@@ -138,16 +138,9 @@ def _graded(
 
 
 def _unanswered(plan: EvaluationPlan, key: Key, question: Question) -> dict[str, Any]:
-    return {
-        **_identity(key, question),
-        "response": "",
-        "response_tokens": 0,
-        "truncated": False,
-        "overlong": True,
-        "seed": None,
-        "judged": {name: {"verdict": "no_answer", "answer": None} for name in plan.judges},
-        "grade_s": 0.0,
-    }
+    judged = {name: {"verdict": "no_answer", "answer": None} for name in plan.judges}
+    nothing = {"response": "", "response_tokens": 0, "truncated": False, "overlong": True}
+    return {**_identity(key, question), **nothing, "seed": None, "judged": judged, "grade_s": 0.0}
 
 
 def _identity(key: Key, question: Question) -> dict[str, Any]:

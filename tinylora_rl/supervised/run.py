@@ -73,7 +73,11 @@ def sft(experiment: Experiment) -> int:
                 trained = check_model(experiment)
                 data = prepare_data(experiment)
                 steps, epochs = experiment.supervised_steps(data.num_train)
-                _check_progress(run, steps)
+                if (reached := last_step(run.path)) > steps:
+                    raise ConfigError(
+                        f"run.dir={run.path}: has made {reached} updates already, this run would "
+                        f"end after {steps}; give another run.dir"
+                    )
                 record.expect(steps)
                 tree = experiment.for_verl(
                     model_dir=experiment.base.folder,
@@ -102,15 +106,6 @@ def sft(experiment: Experiment) -> int:
             lines = [*loss_lines(run.metrics), *closing_summary(run)]
             for line in lines + (kept(run.checkpoints) if record.exit_code else []):
                 print(line)
-
-
-def _check_progress(run: RunDirectory, steps: int) -> None:
-    reached = last_step(run.path)
-    if reached > steps:
-        raise ConfigError(
-            f"run.dir={run.path}: has made {reached} updates already, this run would end after "
-            f"{steps}; give another run.dir"
-        )
 
 
 def _train(

@@ -48,22 +48,19 @@ def jobs_of(
     """Makes each point a command: the module of this process, started for one run."""
     directories = [run_dir_of(overrides) for overrides in job_overrides]
     names = short_names([directory.name for directory in directories])
+    spec = sys.modules["__main__"].__spec__
+    module = spec.name if spec is not None else f"tinylora_rl.{config.command}"
     total = initial_job_idx + len(job_overrides)
     return [
         Job(
             label=f"[{number}/{total}] {name}",
             directory=directory,
-            arguments=("-m", _module(config), *_hydra_arguments(config), *overrides),
+            arguments=("-m", module, *_hydra_arguments(config), *overrides),
         )
         for number, (name, directory, overrides) in enumerate(
             zip(names, directories, job_overrides, strict=True), start=initial_job_idx + 1
         )
     ]
-
-
-def _module(config: DictConfig) -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec is not None else f"tinylora_rl.{config.command}"
 
 
 def _hydra_arguments(config: DictConfig) -> list[str]:

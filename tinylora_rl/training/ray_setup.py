@@ -74,8 +74,9 @@ def close_own_ray(ray: RayStart) -> None:
     if cluster_address(ray) is not None:
         return
     os.environ.setdefault(CLUSTERS_ALLOWED, "0")
+    wants_cluster = os.environ[CLUSTERS_ALLOWED].lower() in ("1", "true")
     constants = sys.modules.get("ray._private.ray_constants")
-    if constants is not None and constants.ENABLE_RAY_CLUSTER and not _wants_cluster():
+    if constants is not None and constants.ENABLE_RAY_CLUSTER and not wants_cluster:
         raise MachineError(
             "ray: was imported before it could be set to listen on 127.0.0.1 alone; start the run "
             "in a process of its own"
@@ -102,10 +103,6 @@ def readable_by_others(path: Path) -> bool:
         ):
             return True
     return False
-
-
-def _wants_cluster() -> bool:
-    return os.environ[CLUSTERS_ALLOWED].lower() in ("1", "true")
 
 
 def _make_token() -> None:

@@ -34,6 +34,8 @@ def choose_beginning(experiment: Experiment) -> Beginning:
         ConfigError: there is none where one is asked for, there are some where none may be, all are
             damaged, or the one is of another command, adapter or base model.
     """
+    from tinylora_rl.artifact import MANIFEST, read_manifest
+
     resume, own = experiment.run.resume, experiment.checkpoints.dir
     if resume == "never":
         if step_folders(own):
@@ -59,7 +61,8 @@ def choose_beginning(experiment: Experiment) -> Beginning:
     if checkpoint is not None:
         _check_command(experiment, checkpoint)
         refuse_pickled_code(checkpoint)
-        manifest = _adapter_manifest(experiment, checkpoint)
+        folder = checkpoint / ADAPTER_DIRS[experiment.command]
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
         experiment.method.check_resumes(str(checkpoint), manifest)
         if checkpoint.parent != own:
             _check_length(experiment, checkpoint)
@@ -160,10 +163,3 @@ def _check_base(experiment: Experiment, manifest: Mapping[str, Any], checkpoint:
             f"{there[:12]}; {base.id} has {here[:12]}); give base_model.path="
             f"{manifest['provenance'].get('base_model')}"
         )
-
-
-def _adapter_manifest(experiment: Experiment, checkpoint: Path) -> Mapping[str, Any] | None:
-    from tinylora_rl.artifact import MANIFEST, read_manifest
-
-    folder = checkpoint / ADAPTER_DIRS[experiment.command]
-    return read_manifest(folder) if (folder / MANIFEST).exists() else None

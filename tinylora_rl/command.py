@@ -78,7 +78,7 @@ def _one_run(name: str, config: DictConfig, job: Callable[[Any], int]) -> int:
         from tinylora_rl.settings.evaluation import read_evaluation
 
         return job(read_evaluation(config))
-    from tinylora_rl.settings.read import read
+    from tinylora_rl.settings.experiment import read
 
     if name == "sft":
         from tinylora_rl.settings.checks import check_overrides

@@ -54,7 +54,7 @@ from omegaconf import DictConfig, OmegaConf
 from step_watch import Line, Trace, watch
 
 from tinylora_rl.settings.compose import compose, verl_config_dir
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.training.run import write_rows
 
 HERE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from tests.integration.training import REPOSITORY, environment
 from tinylora_rl import artifact
 from tinylora_rl.adapter import TinyLoraConfig, inject
-from tinylora_rl.evaluation.items import key_of, read_items
+from tinylora_rl.evaluation.runner import key_of, read_items
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 pytestmark = pytest.mark.e2e

@@ -15,7 +15,7 @@ from tinylora_rl.methods import METHODS
 from tinylora_rl.rewards import JUDGES, compute_score
 from tinylora_rl.settings.compose import RENAMED, SAME, compose, config_dir, verl_config_dir
 from tinylora_rl.settings.evaluation import read_evaluation
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.sweeps.points import expand, load_study
 from tinylora_rl.tasks import TASKS, ask
 from tinylora_rl.training.preflight import check_model

@@ -13,7 +13,6 @@ from typing import TextIO
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError, MachineError
-from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import (
     EvaluationPlan,
     Question,
@@ -22,6 +21,7 @@ from tinylora_rl.evaluation.plan import (
     policies_of,
     questions_of,
 )
+from tinylora_rl.evaluation.runner import ItemsFile, read_items
 from tinylora_rl.evaluation.scores import score
 from tinylora_rl.evaluation.tables import console_lines, to_json, to_markdown
 from tinylora_rl.runs.console import exit_noise_to, library_noise_to

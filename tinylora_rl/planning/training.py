@@ -18,8 +18,7 @@ from tinylora_rl.planning.memory import check_gpu_memory, training_phases, with_
 from tinylora_rl.planning.run_plan import Rows, training_plan
 from tinylora_rl.planning.versions import check_versions
 from tinylora_rl.settings.checks import check_overrides
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import problems
+from tinylora_rl.settings.experiment import Experiment, problems
 from tinylora_rl.tasks import benchmark_tasks
 from tinylora_rl.training import preflight
 from tinylora_rl.training.ray_setup import check_ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
@@ -11,10 +12,12 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
 from tinylora_rl.settings import sections, verl_sections
 from tinylora_rl.settings.compose import current_keys
-from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.settings.section import Section
 
-Check = Callable[[Experiment], None]
+if TYPE_CHECKING:
+    from tinylora_rl.settings.experiment import Experiment
+
+Check = Callable[["Experiment"], None]
 
 
 def _method(experiment: Experiment) -> None:

@@ -14,9 +14,8 @@ from statistics import fmean
 from typing import Any
 
 from tinylora_rl.evaluation.engine import Engine
-from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import BASE, EvaluationPlan, Policy, Question, Sampling
-from tinylora_rl.evaluation.runner import run_plan
+from tinylora_rl.evaluation.runner import ItemsFile, read_items, run_plan
 from tinylora_rl.methods import TrainedPolicy
 from tinylora_rl.settings.experiment import Experiment
 from tinylora_rl.supervised.data import prompt_ids

@@ -14,8 +14,8 @@ from tinylora_rl import artifact
 from tinylora_rl.artifact import Provenance
 from tinylora_rl.atomic import write_json, write_text
 from tinylora_rl.errors import EXIT_FAILED, EXIT_SIGNAL, ConfigError
-from tinylora_rl.evaluation.items import read_items
 from tinylora_rl.evaluation.plan import BASE
+from tinylora_rl.evaluation.runner import read_items
 from tinylora_rl.runs.checkpoints import kept
 from tinylora_rl.runs.console import ProgressLines, closing_summary, exit_noise_to, library_noise_to
 from tinylora_rl.runs.directory import MetricsFile, RunDirectory, exclusive, held_out, read_metrics

@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 from tinylora_rl.sweeps.plan import Plan, closing_table, costs, exit_code, make_plan, opening
 from tinylora_rl.sweeps.points import expand, load_study, recipe_of, run_dir_of, study_name
 

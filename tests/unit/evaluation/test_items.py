@@ -1,8 +1,8 @@
 import dataclasses
 import json
 
-from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import Key
+from tinylora_rl.evaluation.runner import ItemsFile, read_items
 
 
 def item(index: int, response: str = "") -> dict:

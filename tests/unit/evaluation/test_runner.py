@@ -4,9 +4,8 @@ import pytest
 
 from tests.unit.evaluation.test_scores import plan
 from tinylora_rl.evaluation.engine import Response
-from tinylora_rl.evaluation.items import ItemsFile, read_items
 from tinylora_rl.evaluation.plan import BASE, Policy, Question, Sampling
-from tinylora_rl.evaluation.runner import run_plan
+from tinylora_rl.evaluation.runner import ItemsFile, read_items, run_plan
 from tinylora_rl.rewards import Gold, GradingPool
 
 

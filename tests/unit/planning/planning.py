@@ -8,8 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.unit.recipes.composing import as_overrides
 from tinylora_rl.settings.compose import compose, config_dir
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 
 
 def configured(command: str, values: dict[str, object]) -> DictConfig:

@@ -4,7 +4,7 @@ import pytest
 
 from tinylora_rl.planning.cost import estimate, model_parameters, planned_steps
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 

@@ -13,8 +13,7 @@ from tinylora_rl.adapter import TinyLoraConfig
 from tinylora_rl.base_model import BaseModel
 from tinylora_rl.base_model.dims import PUBLISHED
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 from tinylora_rl.sweeps.points import recipes_dir
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.training.preflight import check_model, check_verl

@@ -21,7 +21,7 @@ from tests.unit.recipes.composing import (
     without,
 )
 from tinylora_rl.adapter import TinyLoraConfig
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.studies import paper
 from tinylora_rl.sweeps.points import recipes_dir
 

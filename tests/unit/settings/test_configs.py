@@ -13,7 +13,7 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
 from tinylora_rl.settings.compose import compose, config_dir, translated
 from tinylora_rl.settings.evaluation import read_evaluation
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 
 RECIPES = ("arithmetic_cpu", "gsm8k_qwen7b_u13", "math_qwen7b")  # of all: tests/unit/recipes
 MODELS = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))

@@ -13,8 +13,7 @@ import pytest
 
 from tinylora_rl.errors import ConfigError, MachineError
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.tasks.arithmetic import base_model_dir
 from tinylora_rl.training.preflight import check_gpus, check_model, check_slots, check_verl

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from tests.unit.settings.test_configs import ON_CPU, RECIPES, composed  # noqa: F401  # a fixture
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.training.preflight import check_verl
 
 with warnings.catch_warnings():

@@ -9,8 +9,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.experiment import Experiment
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import Experiment, read
 
 Make = Callable[..., Experiment]
 

@@ -17,7 +17,7 @@ from tinylora_rl.runs.checkpoints import fault
 from tinylora_rl.runs.directory import read_metrics
 from tinylora_rl.runs.vector_log import read_vectors
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.supervised.data import prepare_data
 from tinylora_rl.supervised.ranks import run_ranks
 from tinylora_rl.supervised.trainer_config import TokenDataset

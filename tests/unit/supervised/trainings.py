@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora_rl.runs.stopping import StopFile
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.supervised.trainer import TinyLoraSFTTrainer
 from tinylora_rl.supervised.trainer_config import trainer_config
 from tinylora_rl.training.resume import choose_beginning

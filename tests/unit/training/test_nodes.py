@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinylora_rl.settings.compose import compose
-from tinylora_rl.settings.read import read
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.tasks.arithmetic import base_model_dir
 
 REPO = "somebody/tiny"

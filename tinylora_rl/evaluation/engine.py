@@ -76,7 +76,11 @@ class Engine:
 
         lora_request = None
         if self._lora_dirs is None:
-            self._load(policy)
+            wanted = str(policy.directory) if policy.directory is not None else None
+            if wanted != self._merged:
+                self._llm.collective_rpc("load_adapter", args=(wanted, self._rounding))
+                self._llm.reset_prefix_cache()
+                self._merged = wanted
         elif policy.directory is not None:
             number = 1 + list(self._lora_dirs).index(policy.name)
             lora_request = LoRARequest(policy.name, number, str(self._lora_dirs[policy.name]))
@@ -108,11 +112,3 @@ class Engine:
                         token_ids=tuple(output.outputs[0].token_ids),
                         truncated=reason == "length",
                     )
-
-    def _load(self, policy: Policy) -> None:
-        wanted = str(policy.directory) if policy.directory is not None else None
-        if wanted == self._merged:
-            return
-        self._llm.collective_rpc("load_adapter", args=(wanted, self._rounding))
-        self._llm.reset_prefix_cache()
-        self._merged = wanted

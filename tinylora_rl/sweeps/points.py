@@ -1,4 +1,13 @@
-"""The points of a sweep, and the folder of each: a function of its overrides, in any order."""
+"""The points of a sweep, and the folder of each: a function of its overrides, in any order.
+
+A study is `recipes/<study>/sweep.yaml`, which maps a command to blocks. A block maps keys of the
+command line to a value or a list of values; its points are the product of its keys, and a sweep is
+the union of its blocks. Keys that change together are one key with commas, and lists its values:
+
+    train:
+      - +recipe: math_qwen7b
+        adapter.u, adapter.n_tie: [[1, 16], [1, 4], [2, 1]]
+"""
 
 from __future__ import annotations
 
@@ -61,7 +70,7 @@ def expand(
         axes = [*(_without(axis, replaced) for axis in block), *given]
         for choice in itertools.product(*(axis.choices for axis in axes)):
             point = tuple(
-                _override(key, value)
+                key if key.startswith("~") and not value else f"{key}={value}"
                 for axis, values in zip(axes, choice, strict=True)
                 for key, value in zip(axis.keys, values, strict=True)
             )
@@ -142,10 +151,6 @@ def _without(axis: Axis, keys: set[str]) -> Axis:
     kept = [index for index, key in enumerate(axis.keys) if _bare(key) not in keys]
     choices = (tuple(choice[index] for index in kept) for choice in axis.choices)
     return Axis(tuple(axis.keys[index] for index in kept), tuple(dict.fromkeys(choices)))
-
-
-def _override(key: str, value: str) -> str:
-    return key if key.startswith("~") and not value else f"{key}={value}"
 
 
 def _bare(key: str) -> str:

@@ -71,6 +71,11 @@ def export_peft_lora(
         "lora_dropout": 0.0,
         "target_modules": list(update.config.target_modules),
     }
+    return write_peft(out, tensors, config)
+
+
+def write_peft(out: str | Path, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Path:
+    """Writes PEFT's two files to the new folder `out`."""
     with new_directory(Path(out)) as fresh:
         save_file(tensors, str(fresh / PEFT_WEIGHTS), metadata={"format": "pt"})
         (fresh / PEFT_WEIGHTS).chmod(0o644)  # safetensors writes 0600

@@ -15,16 +15,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import nn
 
 from tinylora_rl.adapter import Adapter, TinyLoraConfig, inject
 from tinylora_rl.adapter.config import TARGET_MODULES
 from tinylora_rl.artifact.files import ArtifactError, read_bounded
 from tinylora_rl.artifact.manifest import MANIFEST_LIMIT_BYTES
-from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base
+from tinylora_rl.artifact.peft_lora import PEFT_CONFIG, PEFT_WEIGHTS, peft_base, write_peft
 from tinylora_rl.artifact.stored import StoredAdapter, opened
-from tinylora_rl.atomic import new_directory, write_json
 from tinylora_rl.base_model.folder import load_model
 
 WEIGHTS_LIMIT_BYTES = 1 << 30  # the factors of a 70B model at r=2 are 90 MB
@@ -81,11 +80,7 @@ def export_peft_tinylora(
             "init_weights": True,
             "target_modules": list(injected.config.target_modules),
         }
-    with new_directory(Path(out)) as fresh:
-        save_file(tensors, str(fresh / PEFT_WEIGHTS), metadata={"format": "pt"})
-        (fresh / PEFT_WEIGHTS).chmod(0o644)  # safetensors writes 0600
-        write_json(fresh / PEFT_CONFIG, config)
-    return Path(out)
+    return write_peft(out, tensors, config)
 
 
 def import_peft_tinylora(

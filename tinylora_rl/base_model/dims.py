@@ -74,28 +74,18 @@ class ModelDims:
 
 
 # As the makers publish them in config.json, so that a run is planned where the hub is out of reach.
-# fmt: off
-PUBLISHED: Mapping[str, ModelDims] = {
-    "Qwen/Qwen2.5-0.5B-Instruct": ModelDims(
-        896, 4_864, 24, 14, 2, 64, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-1.5B-Instruct": ModelDims(
-        1_536, 8_960, 28, 12, 2, 128, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-3B-Instruct": ModelDims(
-        2_048, 11_008, 36, 16, 2, 128, 151_936, 32_768, True),
-    "Qwen/Qwen2.5-7B-Instruct": ModelDims(
-        3_584, 18_944, 28, 28, 4, 128, 152_064, 32_768, False),
-    "Qwen/Qwen2.5-Math-7B": ModelDims(
-        3_584, 18_944, 28, 28, 4, 128, 152_064, 4_096, False),
-    "meta-llama/Llama-3.2-3B-Instruct": ModelDims(
-        3_072, 8_192, 28, 24, 8, 128, 128_256, 131_072, True),
-    "meta-llama/Llama-3.1-8B-Instruct": ModelDims(
-        4_096, 14_336, 32, 32, 8, 128, 128_256, 131_072, False),
-    "Qwen/Qwen3-8B": ModelDims(
-        4_096, 12_288, 36, 32, 8, 128, 151_936, 40_960, False),
-    "allenai/OLMo-2-1124-7B-SFT": ModelDims(
-        4_096, 11_008, 32, 32, 32, 128, 100_352, 4_096, False),
+_STATED = {
+    "Qwen/Qwen2.5-0.5B-Instruct": (896, 4_864, 24, 14, 2, 64, 151_936, 32_768, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": (1_536, 8_960, 28, 12, 2, 128, 151_936, 32_768, True),
+    "Qwen/Qwen2.5-3B-Instruct": (2_048, 11_008, 36, 16, 2, 128, 151_936, 32_768, True),
+    "Qwen/Qwen2.5-7B-Instruct": (3_584, 18_944, 28, 28, 4, 128, 152_064, 32_768, False),
+    "Qwen/Qwen2.5-Math-7B": (3_584, 18_944, 28, 28, 4, 128, 152_064, 4_096, False),
+    "meta-llama/Llama-3.2-3B-Instruct": (3_072, 8_192, 28, 24, 8, 128, 128_256, 131_072, True),
+    "meta-llama/Llama-3.1-8B-Instruct": (4_096, 14_336, 32, 32, 8, 128, 128_256, 131_072, False),
+    "Qwen/Qwen3-8B": (4_096, 12_288, 36, 32, 8, 128, 151_936, 40_960, False),
+    "allenai/OLMo-2-1124-7B-SFT": (4_096, 11_008, 32, 32, 32, 128, 100_352, 4_096, False),
 }
-# fmt: on
+PUBLISHED: Mapping[str, ModelDims] = {name: ModelDims(*sizes) for name, sizes in _STATED.items()}
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # of a mixture, by maker
 

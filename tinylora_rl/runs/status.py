@@ -11,7 +11,6 @@ import fcntl
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from tinylora_rl.atomic import DiskFullError, read_json, write_json
@@ -99,26 +98,17 @@ class RecordedRun:
         self._total_steps = total_steps
         self._write(state="running", exit_code=None, ended=None)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        del kind, traceback
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = EXIT_SIGNAL
         elif error is not None:
             self.exit_code = getattr(error, "exit_code", EXIT_FAILED)
+        states: dict[int, State] = {0: "finished", EXIT_SIGNAL: "stopped"}
+        state = states.get(self.exit_code, "failed")
         try:
-            self._write(state=self._outcome(), exit_code=self.exit_code, ended=_now())
+            self._write(state=state, exit_code=self.exit_code, ended=_now())
         except DiskFullError as full:  # its own error matters more; "running" is unfinished
             print(f"{STATUS_FILE} not written: {full}", file=sys.stderr)
-
-    def _outcome(self) -> State:
-        if self.exit_code == 0:
-            return "finished"
-        return "stopped" if self.exit_code == EXIT_SIGNAL else "failed"
 
     def _write(self, **values: Any) -> None:
         status = Status(

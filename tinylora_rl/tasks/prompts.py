@@ -29,35 +29,32 @@ class Template:
     what is mathematically equal.
     """
 
-    messages: Callable[[str], list[Message]]
+    user: str  # with QUESTION in it
+    system: str | None = None
     judge: str
     headline: str
 
     def __call__(self, question: str) -> list[Message]:
-        return self.messages(question)
-
-
-def _gsm8k_hash(question: str) -> list[Message]:
-    instruction = 'Let\'s think step by step and output the final answer after "####".'
-    return [{"role": "user", "content": f"{question} {instruction}"}]
-
-
-def _boxed(question: str) -> list[Message]:
-    instruction = r"Please reason step by step, and put your final answer within \boxed{}."
-    return [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": f"{question}\n{instruction}"},
-    ]
-
-
-def _natural(question: str) -> list[Message]:
-    return [{"role": "user", "content": f"{question} Let's think step by step."}]
+        system = [] if self.system is None else [Message(role="system", content=self.system)]
+        return [*system, Message(role="user", content=self.user.replace(QUESTION, question))]
 
 
 TEMPLATES: dict[str, Template] = {
-    "gsm8k_hash": Template(messages=_gsm8k_hash, judge="strict", headline="strict"),
-    "boxed": Template(messages=_boxed, judge="boxed", headline="boxed_symbolic"),
-    "natural": Template(messages=_natural, judge="flexible", headline="flexible"),
+    "gsm8k_hash": Template(
+        user='{question} Let\'s think step by step and output the final answer after "####".',
+        judge="strict",
+        headline="strict",
+    ),
+    "boxed": Template(
+        system="You are a helpful assistant.",
+        user="{question}\n"
+        r"Please reason step by step, and put your final answer within \boxed{}.",
+        judge="boxed",
+        headline="boxed_symbolic",
+    ),
+    "natural": Template(
+        user="{question} Let's think step by step.", judge="flexible", headline="flexible"
+    ),
 }
 
 

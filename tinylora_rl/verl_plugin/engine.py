@@ -285,22 +285,8 @@ class TinyLoraEngine(FSDPEngineWithLMHead):
 
     # Upstream calls both with a folder for the actor; it saves the module's shards.
     # We save v and the state of its optimiser; the base is never saved.
-    def save_checkpoint(
-        self,
-        local_path: str,
-        hdfs_path: str | None = None,
-        global_step: int = 0,
-        max_ckpt_to_keep: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        manager = self.checkpoint_manager
-        manager.save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.checkpoint_manager.save_checkpoint(*args, **kwargs)
 
-    def load_checkpoint(
-        self,
-        local_path: str,
-        hdfs_path: str | None = None,
-        del_local_after_load: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        self.checkpoint_manager.load_checkpoint(local_path, hdfs_path, del_local_after_load)
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.checkpoint_manager.load_checkpoint(*args, **kwargs)

@@ -100,22 +100,11 @@ class Request:
         os.environ.clear()
         os.environ.update(self.env)
         os.chdir(self.folder)
-        _new_randomness()
-        _number_of_threads(self.env)
+        _start_anew(self.env)
         sys.argv = self.arguments
         sys.path[0] = str(Path(self.arguments[0]).parent)
         runpy.run_path(self.arguments[0], run_name="__main__")
         sys.exit(0)
-
-
-def _new_randomness() -> None:
-    """Seeds the generators anew; a fork shares its parent's."""
-    import random
-
-    import numpy
-
-    random.seed()
-    numpy.random.seed()
 
 
 def _import(modules: Iterable[str]) -> None:
@@ -125,11 +114,16 @@ def _import(modules: Iterable[str]) -> None:
     gc.freeze()  # a collection in a worker would copy every page it only looks at
 
 
-def _number_of_threads(env: Mapping[str, str]) -> None:
-    """Applies Ray's OMP_NUM_THREADS: torch read it on import, before this was a worker."""
-    if (stated := env.get("OMP_NUM_THREADS", "")).isdecimal():
-        import torch
+def _start_anew(env: Mapping[str, str]) -> None:
+    """Seeds the generators, which a fork shares with its parent, and counts threads as Ray says."""
+    import random
 
+    import numpy
+    import torch
+
+    random.seed()
+    numpy.random.seed()
+    if (stated := env.get("OMP_NUM_THREADS", "")).isdecimal():  # torch read it on import
         torch.set_num_threads(int(stated))
 
 

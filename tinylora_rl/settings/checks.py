@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -149,6 +150,25 @@ def _supervised(experiment: Experiment) -> None:
 
 CHECKS: tuple[Check, ...] = (_method, _judge, _sync, _placement, _ranks, _checkpoints, _supervised)
 """In the order in which a run makes them."""
+
+
+class UnreadError(Exception):
+    """A check asked for a part of an experiment that could not be read."""
+
+
+def check(experiment: Experiment) -> list[ConfigError]:
+    """Makes every check across the parts of an experiment, and returns what failed.
+
+    A check that compares a part which is wrong by itself is left out.
+    """
+    errors = []
+    for each in CHECKS:
+        with suppress(UnreadError):
+            try:
+                each(experiment)
+            except ConfigError as error:
+                errors.append(error)
+    return errors
 
 
 SECTIONS: tuple[type[Section], ...] = (

@@ -16,7 +16,7 @@ from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.methods import Method, make_method
 from tinylora_rl.settings import sections, verl_sections
-from tinylora_rl.settings.checks import CHECKS
+from tinylora_rl.settings.checks import UnreadError, check
 from tinylora_rl.settings.in_workers import SyncConfig
 from tinylora_rl.settings.section import base_model
 from tinylora_rl.tasks import RunRows, Task, benchmark_tasks, make_task, run_rows, task_names
@@ -190,18 +190,8 @@ def problems(config: DictConfig) -> tuple[Experiment | None, list[ConfigError]]:
             if name == "task":
                 return None, errors  # too much of the rest follows from the data set
     partial: Any = _Partial(parts)
-    for each in CHECKS:
-        try:
-            each(partial)
-        except ConfigError as error:
-            errors.append(error)
-        except _UnreadError:
-            continue  # a part that it compares is wrong by itself
+    errors += check(partial)
     return (None if len(parts) < len(_PARTS) else Experiment(**parts)), errors
-
-
-class _UnreadError(Exception):
-    """A check asked for a part that could not be read."""
 
 
 class _Partial:
@@ -214,7 +204,7 @@ class _Partial:
         if name in self._parts:
             return self._parts[name]
         if name in _PARTS:
-            raise _UnreadError(name)
+            raise UnreadError(name)
         return getattr(Experiment, name).fget(self)
 
 

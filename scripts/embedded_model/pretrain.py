@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from tinylora_rl.tasks.arithmetic.problems import sample_problems, stream
+from tinylora_rl.tasks.arithmetic.task import sample_problems, stream
 
 IGNORED = -100  # torch's ignore_index
 REPORT_NAME = "measured.json"

@@ -38,16 +38,15 @@ def export_peft_lora(
     a smaller one as it is, so no padding is needed there.
 
     Args:
-        model: the base model or its weights, which are only read; or its folder, of which one
-            weight at a time is in memory; or its id on the Hub.
+        model: the base or its weights, which are only read; or its folder or id on the Hub, of
+            which one weight at a time is in memory.
         rank: pad the factors with zeros to this rank; None leaves the adapter's r.
         dtype: float32, or bfloat16 for half the bytes and 0.24 % of error.
         base_model: what to call the base model; None takes the manifest's name.
         cache_dir: of banks; see `load_or_build`.
 
     Raises:
-        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see
-            `StoredAdapter.update`.
+        ValueError: `rank` is below r, `dtype` is another, `out` exists; or see `update`.
     """
     if dtype not in FACTOR_DTYPES:
         raise ValueError(f"dtype={dtype}: choose from float32, bfloat16")

@@ -14,28 +14,19 @@ from typing import Any
 class Provenance:
     """States the origin of an adapter. A field that is None does not appear in the manifest.
 
-    Attributes:
-        base_model: the base model's id on the Hub, or its folder.
-        base_revision: the commit of the base model, where it comes from the Hub.
-        prompt_template: name or text of the template the adapter was trained with.
-        run, parent_run: the run that wrote the adapter, and the one it was continued from.
-        global_step: steps of the optimiser so far.
-        metrics: {name: finite number}, for instance {"gsm8k/strict": 0.91}.
-
-    Raises:
-        ValueError: a value of another type, or a metric that is not finite.
+    A value of another type, or a metric that is not finite, is a ValueError.
     """
 
-    base_model: str | None = None
-    base_revision: str | None = None
-    prompt_template: str | None = None
+    base_model: str | None = None  # id on the Hub, or folder
+    base_revision: str | None = None  # commit on the Hub
+    prompt_template: str | None = None  # name or text
     reward: str | None = None
     data: str | None = None
     recipe: str | None = None
     run: str | None = None
-    parent_run: str | None = None
-    global_step: int | None = None
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    parent_run: str | None = None  # that it was continued from
+    global_step: int | None = None  # steps of the optimiser so far
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)  # e.g. gsm8k/strict
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

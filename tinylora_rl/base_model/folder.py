@@ -102,11 +102,7 @@ def refuse_code_of_its_own(base: str, folder: Path, *, key: str = "base_model.pa
 
 
 def open_weights(base: str | Path, *, revision: str | None = None) -> CheckpointWeights:
-    """Opens the safetensors files of a folder or hub id; no weight is read yet.
-
-    Raises:
-        ValueError: there is no such model, or it is no safetensors checkpoint.
-    """
+    """Opens a safetensors checkpoint, folder or hub id; ValueError if it is none."""
     from tinylora_rl.adapter import CheckpointWeights
 
     return CheckpointWeights(checkpoint_folder(base, revision=revision))
@@ -117,11 +113,7 @@ def load_model(
 ) -> PreTrainedModel:
     """Loads the model in a folder or hub id to the CPU: safetensors alone, no code of its own.
 
-    Args:
-        dtype: of all weights; None takes the checkpoint's own.
-
-    Raises:
-        OSError: there is no such model.
+    `dtype` None takes the checkpoint's own. OSError if there is no such model.
     """
     from transformers import AutoModelForCausalLM
 

@@ -24,13 +24,11 @@ State = Literal["running", "finished", "stopped", "failed"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """Holds the contents of `status.json`.
+    """Holds the contents of `status.json`; times in ISO 8601, UTC.
 
     Attributes:
         state: `finished` only if the run took its last step and exited with 0.
         exit_code: None while it runs, and if it was killed; so is `ended`.
-        started: of the last start, ISO 8601 in UTC.
-        steps: the last step in `metrics.jsonl` at the time of writing.
         total_steps: planned for the whole run, None before that is known; a run that leaves out
             rows which are too long finishes with fewer.
     """

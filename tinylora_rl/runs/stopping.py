@@ -57,8 +57,7 @@ class TimeLimit:
     still fit; one that then takes too long is ended in the middle.
 
     Args:
-        limit_s: seconds after `start_s` (from `time.monotonic()`) by which the process exits; None:
-            no limit.
+        limit_s: seconds after `start_s` (of `time.monotonic`) by which the process exits, or None.
         metrics: the run's metrics file, for the seconds that its steps take.
         ask: called once, with the reason, when the next step would not fit.
         end: called once, when the step in progress did not fit.

@@ -51,11 +51,10 @@ class ExpectedReceipt:
 class Verifier:
     """Compares measurements of the workers' weights with those of W + dW(v).
 
-    The measurements are of a few rows of every adapted weight; see `adapter.spot_check`.
+    They are of a few rows of every adapted weight; see `adapter.spot_check`.
 
     Args:
-        bank, groups: of the adapter; {module name: its row in v}.
-        base: the base model's weights; a few rows of each adapted one are read, once.
+        groups: {module name: its row in v}.
         dtype: the sampler's.
         base_dtype: of the weights that the update is added to; None is the checkpoint's.
         rounded: what the sampler rounds: "nearest" or "stochastic" weights, or "factors".
@@ -82,15 +81,10 @@ class Verifier:
             self._checks[name] = SpotCheck.of(rows, base_KI, factors)
 
     def check(self, receipts: Sequence[Receipt], v_GU: torch.Tensor) -> dict[str, float]:
-        """Checks that every worker's weights are the base plus dW(v), up to rounding.
+        """Checks that every worker's weights are the base plus dW(v), up to rounding; or SyncError.
 
-        Returns:
-            `sync/held_share`: the share of the update that is in the weights, 1 being all of it, of
-            the worker that is furthest off; `sync/held_resolution`: its standard deviation, the
-            smallest part of the update that this measurement can see.
-
-        Raises:
-            SyncError: a worker's weights are others; the message names it, and how far off it is.
+        Returns `sync/held_share`: the share of the update that is in the weights, 1 being all, of
+        the worker that is furthest off; `sync/held_resolution`: the share's standard deviation.
         """
         worst = Share(projected=1.0, total=1.0)
         for receipt in receipts:

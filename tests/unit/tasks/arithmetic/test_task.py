@@ -12,7 +12,7 @@ from embedded_model.completions import (
 )
 
 from tinylora_rl.tasks.arithmetic import Problem, rows, sample_problems
-from tinylora_rl.tasks.arithmetic.problems import (
+from tinylora_rl.tasks.arithmetic.task import (
     MAX_TERM,
     NUM_PROBLEMS,
     NUM_TERMS,

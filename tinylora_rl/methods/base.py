@@ -168,7 +168,12 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register_method(method: M) -> M:
-    """Makes a subclass of `Method` known under its `name`; used as a decorator."""
+    """Adds a subclass of `Method` to `METHODS`; ValueError if another has its name. A decorator."""
+    other = METHODS.get(method.name, method)
+    if (other.__module__, other.__qualname__) != (method.__module__, method.__qualname__):
+        raise ValueError(
+            f"method name {method.name!r}: taken by {other.__qualname__}; choose another"
+        )
     METHODS[method.name] = method
     return method
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.methods.base import Method, Size, register_method
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class Full(Method):
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Full:
-        del options  # it has none
+        for key, value in options.items():
+            raise ConfigError(f"adapter.{key}={value!r}: full fine-tuning has no options")
         return cls()
 
     def describe(self, model: torch.nn.Module) -> str:

@@ -49,6 +49,9 @@ class Lora(Method):
                     f"adapter.{key}={value!r}: LoRA has no such field; choose from "
                     f"{', '.join(sorted(known))}"
                 )
+        for key in ("r", "alpha", "target_modules"):
+            if options.get(key) is None:
+                raise ConfigError(f"adapter.{key}: is missing; adapter=lora sets it")
         rank = options["r"]
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
             raise ConfigError(f"adapter.r={rank!r}: use an integer of at least 1")

@@ -36,7 +36,8 @@ def _judge(experiment: Experiment) -> None:
         return
     template = OmegaConf.select(experiment.tree, "data.template")
     raise ConfigError(
-        f"task.judge={ours}: data.template={template} asks for an answer that it does not read; "
+        f"task.judge={ours}: {'the prompt' if template is None else f'data.template={template}'} "
+        "asks for an answer that it does not read; "
         f"use task.judge={asked}, or another template"
     )
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from tinylora_rl import plugins
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.errors import ConfigError
+from tinylora_rl.errors import ConfigError, first_line
 from tinylora_rl.methods import Method, make_method
 from tinylora_rl.settings import sections, verl_sections
 from tinylora_rl.settings.checks import UnreadError, check
 from tinylora_rl.settings.in_workers import SyncConfig
-from tinylora_rl.settings.section import base_model
+from tinylora_rl.settings.section import base_model, whole_number
 from tinylora_rl.tasks import RunRows, Task, benchmark_tasks, make_task, run_rows, task_names
 
 Command = Literal["train", "sft"]
@@ -185,8 +186,12 @@ def problems(config: DictConfig) -> tuple[Experiment | None, list[ConfigError]]:
     for name, part in _PARTS.items():
         try:
             parts[name] = part(config)
-        except ConfigError as error:
-            errors.append(error)
+        except (ConfigError, OmegaConfBaseException) as error:
+            errors.append(
+                error
+                if isinstance(error, ConfigError)
+                else ConfigError(f"{error.full_key}: {first_line(error)}")
+            )
             if name == "task":
                 return None, errors  # too much of the rest follows from the data set
     partial: Any = _Partial(parts)
@@ -230,10 +235,14 @@ def _task(config: DictConfig) -> Task:
     return make_task(str(config.data.name), _plain(config, "data"), split="train")
 
 
+def _rates(config: DictConfig) -> sections.CostRates:
+    return sections.CostRates.read_for(str(config.trainer.device), config)
+
+
 _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "command": lambda config: str(config.command),
     "plugins": _plugins,  # before what they may define
-    "seed": lambda config: int(config.seed),
+    "seed": lambda config: whole_number("seed", config.seed),
     "task": _task,
     "base": base_model,
     "method": lambda config: make_method(str(config.method), _plain(config, "adapter")),
@@ -255,8 +264,10 @@ _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "supervised": lambda config: (
         sections.Supervised.read(config) if config.command == "sft" else None
     ),
-    "rates": lambda config: sections.CostRates(**_plain(config, f"cost.{config.trainer.device}")),
-    "num_parameters": lambda config: config.cost.num_parameters,
+    "rates": _rates,
+    "num_parameters": lambda config: whole_number(
+        "cost.num_parameters", config.cost.num_parameters, int | None
+    ),
     "tree": lambda config: config,
 }
 """{field of Experiment: its reader}, in the order in which errors are found."""

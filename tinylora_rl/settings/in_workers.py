@@ -95,6 +95,10 @@ class SyncConfig:
     canary_max_diff: float = 0.5
 
     def __post_init__(self) -> None:
+        for key in ("deadline_s", "canary_every", "canary_max_diff", "seed"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{key}={value!r}: use a number")
         for key, choices in (
             ("mode", SYNC_MODES),
             ("dtype", SYNC_DTYPES),
@@ -122,7 +126,7 @@ class SyncConfig:
             )
         if not self.deadline_s > 0:
             raise ValueError(f"deadline_s={self.deadline_s}: use a positive number of seconds")
-        if isinstance(self.canary_every, bool) or self.canary_every < 0:
+        if not isinstance(self.canary_every, int) or self.canary_every < 0:
             raise ValueError(f"canary_every={self.canary_every}: use a number of syncs, or 0")
         if self.canary_every and not self.canary_prompt.strip():
             raise ValueError("canary_prompt='': give a text, or set canary_every=0")

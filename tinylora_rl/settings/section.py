@@ -92,6 +92,15 @@ def base_model(config: DictConfig) -> BaseModel:
     )
 
 
+def whole_number(path: str, value: Any, hint: Any = int) -> Any:
+    """Returns the value of the key `path`; raises ConfigError unless it is a whole number.
+
+    Args:
+        hint: `int`, or `int | None` where null is a value.
+    """
+    return _checked(_Key(path, at_least=0, above=None, choices=None, rl=False), value, hint)
+
+
 def _checked(stated: _Key, value: Any, hint: Any) -> Any:
     """Returns `value` as the field's type, or raises ConfigError."""
     is_optional = type(None) in typing.get_args(hint)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import CONTROLS, JUDGES, GradingPool
 from tinylora_rl.runs.stopping import ENDING_S
@@ -120,6 +122,7 @@ class Run(Section):
 
     Attributes:
         bank_cache_dir: of decompositions; None: the user's cache.
+        poll_interval_s: between two looks whether a rollout is complete.
         rollout_deadline_s: within which one more prompt must be finished during a rollout.
         time_limit_s: seconds from the start by which the process has ended; None: no limit.
         fork_workers: Ray's workers are forks of one process that has imported what they need.
@@ -129,7 +132,8 @@ class Run(Section):
     dir: Path = key("run.dir")
     recipe: str = key("task.recipe")
     bank_cache_dir: Path | None = key("run.bank_cache_dir")
-    rollout_deadline_s: float = key("run.rollout_deadline_s", rl=True)
+    poll_interval_s: float = key("run.poll_interval_s", rl=True, above=0)
+    rollout_deadline_s: float = key("run.rollout_deadline_s", rl=True, above=0)
     time_limit_s: float | None = key("run.time_limit_s")
     fork_workers: bool = key("run.fork_workers")
     resume: str = key("trainer.resume")
@@ -143,11 +147,6 @@ class Run(Section):
             raise ConfigError(
                 f"run.time_limit_s={self.time_limit_s:g}: ending alone may take {ENDING_S:g} s; "
                 "use more seconds, or null for no limit"
-            )
-        if not self.rollout_deadline_s > 0:
-            raise ConfigError(
-                f"run.rollout_deadline_s={self.rollout_deadline_s:g}: use a positive number of "
-                "seconds"
             )
         for name, ours in (("resume_mode", "auto"), ("resume_from_path", None)):
             if getattr(self, name) != ours:
@@ -250,7 +249,18 @@ class Engine(Section):
 class CostRates(Section):
     """Assumed speed of a device, for a model of 1e9 parameters; see configs/sweepable.yaml."""
 
-    start_s: float
-    step_s: float
-    tokens_per_s: float
-    sft_tokens_per_s: float
+    start_s: float = key("start_s", above=0)
+    step_s: float = key("step_s", above=0)
+    tokens_per_s: float = key("tokens_per_s", above=0)
+    sft_tokens_per_s: float = key("sft_tokens_per_s", above=0)
+
+    @classmethod
+    def read_for(cls, device: str, config: DictConfig) -> CostRates:
+        """Reads the rates of one kind of device, `cost.DEVICE`."""
+        rates = OmegaConf.select(config, f"cost.{device}")
+        if rates is None:
+            raise ConfigError(f"trainer.device={device}: choose from cpu, cuda")
+        try:
+            return cls.read(rates)
+        except ConfigError as error:
+            raise ConfigError(f"cost.{device}.{error}") from error

@@ -101,6 +101,13 @@ def test_the_usual_configuration_passes_every_check():
         (["actor_rollout_ref.actor.use_dynamic_bsz=false"], "verl refuses the configuration"),
         (["task.prompts_per_step=4096"], "2048 training rows are fewer than one batch"),
         (["trainer.logger=[console,wandb]"], "WANDB_MODE=offline"),
+        (["seed=abc"], "seed=abc: use a whole number of at least 0"),
+        (["sync.deadline_s=abc"], "sync.deadline_s='abc': use a number"),
+        (["run.poll_interval_s=0"], "run.poll_interval_s=0: use a number above 0"),
+        (["cost.num_parameters=big"], "cost.num_parameters=big: use a whole number"),
+        (["cost.cpu.step_s=-1"], "cost.cpu.step_s=-1: use a number above 0"),
+        (["adapter=full", "+adapter.u=13"], "adapter.u=13: full fine-tuning has no options"),
+        (["adapter=lora", "adapter.alpha=null"], "adapter.alpha: is missing"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

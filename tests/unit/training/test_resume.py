@@ -148,7 +148,7 @@ def test_going_back_in_the_same_run_is_refused(begin, tmp_path, adapter_dir):
         ("trainer.save_freq=2", "trainer.save_freq=2: a killed run would lose more"),
         ("trainer.resume_mode=disable", "trainer.resume_mode=disable: set trainer.resume"),
         ("run.time_limit_s=5", "run.time_limit_s=5: ending alone may take 20 s"),
-        ("run.rollout_deadline_s=0", "run.rollout_deadline_s=0: use a positive number"),
+        ("run.rollout_deadline_s=0", "run.rollout_deadline_s=0: use a number above 0"),
     ],
 )
 def test_settings_that_cannot_keep_a_run_are_refused(begin, override, message):

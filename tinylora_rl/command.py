@@ -70,6 +70,8 @@ def _one_run(name: str, config: DictConfig, job: Callable[[Any], int]) -> int:
     study = config.get("sweep")
     if study is not None:
         raise ConfigError(f"sweep={study}: a study is many runs; give -m too")
+    if not isinstance(config.dry_run, bool):
+        raise ConfigError(f"dry_run={config.dry_run}: use true or false")
     if config.dry_run:
         from tinylora_rl.planning.doctor import doctor
 

@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tinylora_rl.errors import ConfigError, first_line
 
@@ -33,8 +34,6 @@ def load(names: Sequence[str]) -> None:
     Raises:
         ConfigError: `plugins=NAME: reason; fix`.
     """
-    if isinstance(names, str):
-        raise ConfigError(f"plugins={names}: is one name, not a list; write plugins=[{names}]")
     for name in names:
         with _lock:
             _loading.extend(absolute([name]))
@@ -45,6 +44,14 @@ def load(names: Sequence[str]) -> None:
                     _import_module(name)
             finally:
                 _loading.pop()
+
+
+def names_of(value: Any) -> list[str]:
+    """Returns the names that the configuration's `plugins` gives; ConfigError if it is no list."""
+    entries = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(entries, Sequence) or not all(isinstance(each, str) for each in entries):
+        raise ConfigError(f"plugins={value}: give a list of files or modules, as [my_task.py]")
+    return list(entries)
 
 
 def current() -> str | None:
@@ -83,7 +90,7 @@ def _import_file(name: str) -> None:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise _failed(name, error, path) from error
 
@@ -98,11 +105,11 @@ def _import_module(name: str) -> None:
             f"plugins={name}: no such module; give the path of a .py file, or a module that "
             "PYTHONPATH finds"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(name, error) from error
 
 
-def _failed(name: str, error: Exception, path: Path | None = None) -> ConfigError:
+def _failed(name: str, error: BaseException, path: Path | None = None) -> ConfigError:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = f" (line {frames[-1].lineno})" if frames else ""
     return ConfigError(

@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from omegaconf import OmegaConf
 
 from tinylora_rl import plugins
 from tinylora_rl.errors import ConfigError
@@ -152,6 +153,10 @@ def test_a_registry_can_note_the_plugin_that_is_being_imported(tmp_path):
     assert plugins.current() is None
 
 
-def test_a_text_is_no_list():
-    with pytest.raises(ConfigError, match=r"plugins=mine.py: .* write plugins=\[mine.py\]"):
-        plugins.load("mine.py")
+def test_names_of_what_a_configuration_gives():
+    assert plugins.names_of(None) == []
+    assert plugins.names_of("mine.py") == ["mine.py"]
+    assert plugins.names_of(OmegaConf.create(["a.py", "b"])) == ["a.py", "b"]
+    for wrong in (3, True, [3], [None], [["a"]], {"a": "b"}):
+        with pytest.raises(ConfigError, match=r"give a list of files or modules"):
+            plugins.names_of(wrong)

@@ -74,6 +74,10 @@ class TinyLoraConfig:
     v_master: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.target_modules, str):
+            raise ValueError(
+                f"target_modules={self.target_modules!r}: give a list, as [{self.target_modules}]"
+            )
         object.__setattr__(self, "target_modules", tuple(self.target_modules))
         _at_least_one("r", self.r)
         _at_least_one("u", self.u)

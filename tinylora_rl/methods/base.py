@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -168,7 +169,14 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register_method(method: M) -> M:
-    """Adds a subclass of `Method` to `METHODS`; ValueError if another has its name. A decorator."""
+    """Adds a subclass of `Method` to `METHODS`. A decorator.
+
+    Raises:
+        ValueError: another has its name, or it is no complete subclass.
+    """
+    if not issubclass(method, Method) or inspect.isabstract(method):
+        missing = ", ".join(sorted(getattr(method, "__abstractmethods__", ())))
+        raise ValueError(f"{method.__qualname__}: derive it from Method, and define {missing}")
     other = METHODS.get(method.name, method)
     if (other.__module__, other.__qualname__) != (method.__module__, method.__qualname__):
         raise ValueError(
@@ -178,10 +186,11 @@ def register_method(method: M) -> M:
     return method
 
 
-def make_method(name: str, options: Mapping[str, Any]) -> Method:
+def make_method(name: str | None, options: Mapping[str, Any]) -> Method:
     """Builds the method `name` from the node `adapter`; raises ConfigError for what is wrong."""
-    if name not in known_methods():
-        raise ConfigError(f"method={name}: choose from {', '.join(known_methods())}")
+    if name is None or name not in known_methods():
+        shown = "null" if name is None else name
+        raise ConfigError(f"method={shown}: choose from {', '.join(known_methods())}")
     return METHODS[name].from_options(options)
 
 

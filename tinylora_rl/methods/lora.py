@@ -55,6 +55,11 @@ class Lora(Method):
         rank = options["r"]
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
             raise ConfigError(f"adapter.r={rank!r}: use an integer of at least 1")
+        alpha, modules = options["alpha"], options["target_modules"]
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
+            raise ConfigError(f"adapter.alpha={alpha!r}: use a number above 0")
+        if not isinstance(modules, list | tuple):
+            raise ConfigError(f"adapter.target_modules={modules!r}: give a list, as [q_proj]")
         return cls(**{**options, "target_modules": tuple(options["target_modules"])})
 
     @property

@@ -13,7 +13,7 @@ from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
 from tinylora_rl.settings import sections, verl_sections
 from tinylora_rl.settings.compose import current_keys
-from tinylora_rl.settings.section import Section
+from tinylora_rl.settings.section import Section, unresolved_as_config_error
 
 if TYPE_CHECKING:
     from tinylora_rl.settings.experiment import Experiment
@@ -166,7 +166,8 @@ def check(experiment: Experiment) -> list[ConfigError]:
     for each in CHECKS:
         with suppress(UnreadError):
             try:
-                each(experiment)
+                with unresolved_as_config_error():
+                    each(experiment)
             except ConfigError as error:
                 errors.append(error)
     return errors

@@ -100,7 +100,7 @@ def _judge_for(data: DictConfig, user_plugins: Sequence[str]) -> str:
     from tinylora_rl.errors import ConfigError
     from tinylora_rl.tasks import make_task
 
-    plugins.load(list(user_plugins))
+    plugins.load(plugins.names_of(user_plugins))
     options: Any = OmegaConf.to_container(data, resolve=True)
     try:
         return make_task(options.get("name"), options).judge
@@ -113,7 +113,7 @@ def _engine_of(method: str, user_plugins: Sequence[str]) -> str:
     from tinylora_rl import plugins
     from tinylora_rl.methods import METHODS, known_methods
 
-    plugins.load(list(user_plugins))
+    plugins.load(plugins.names_of(user_plugins))
     known_methods()
     return METHODS[method].model_type if method in METHODS else method
 
@@ -122,7 +122,7 @@ def _absolute(user_plugins: Sequence[str]) -> Any:
     """Plugins as every worker finds them, in whatever folder it stands."""
     from tinylora_rl import plugins
 
-    return OmegaConf.create(list(plugins.absolute(list(user_plugins))))
+    return OmegaConf.create(list(plugins.absolute(plugins.names_of(user_plugins))))
 
 
 def _recipe_name(default: str) -> str:

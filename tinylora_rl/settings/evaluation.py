@@ -14,7 +14,12 @@ from tinylora_rl.base_model import BaseModel
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.rewards import JUDGES
 from tinylora_rl.settings.compose import config_dir
-from tinylora_rl.settings.section import Section, base_model, key
+from tinylora_rl.settings.section import (
+    Section,
+    base_model,
+    key,
+    unresolved_as_config_error,
+)
 from tinylora_rl.settings.sections import Engine, GradingLimits
 from tinylora_rl.tasks import Task, make_task
 
@@ -50,9 +55,10 @@ class Measurement(Section):
                 "evaluate.samples=0: nothing to draw; set evaluate.greedy=true or "
                 "evaluate.samples >= 1"
             )
-        for name in (*self.judges, *([self.judge] if self.judge else [])):
-            if name not in JUDGES:
-                raise ConfigError(f"evaluate.judges={name}: choose from {', '.join(JUDGES)}")
+        for field, names in (("judges", self.judges), ("judge", (self.judge,))):
+            for name in names:
+                if name is not None and name not in JUDGES:
+                    raise ConfigError(f"evaluate.{field}={name}: choose from {', '.join(JUDGES)}")
 
     @property
     def draws(self) -> int:
@@ -101,6 +107,11 @@ def read_evaluation(config: DictConfig) -> Evaluation:
     Raises:
         ConfigError: a value is of another type, out of range or does not fit the others.
     """
+    with unresolved_as_config_error():
+        return _read_evaluation(config)
+
+
+def _read_evaluation(config: DictConfig) -> Evaluation:
     data = _Data.read(config)
     plugins.load(data.plugins)
     measure, engine = Measurement.read(config), Engine.read(config)

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from tinylora_rl import plugins
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.errors import ConfigError, first_line
+from tinylora_rl.errors import ConfigError
 from tinylora_rl.methods import Method, make_method
 from tinylora_rl.settings import sections, verl_sections
 from tinylora_rl.settings.checks import UnreadError, check
 from tinylora_rl.settings.in_workers import SyncConfig
-from tinylora_rl.settings.section import base_model, whole_number
+from tinylora_rl.settings.section import (
+    base_model,
+    unresolved_as_config_error,
+    whole_number,
+)
 from tinylora_rl.tasks import RunRows, Task, benchmark_tasks, make_task, run_rows, task_names
 
 Command = Literal["train", "sft"]
@@ -185,13 +188,10 @@ def problems(config: DictConfig) -> tuple[Experiment | None, list[ConfigError]]:
     errors: list[ConfigError] = []
     for name, part in _PARTS.items():
         try:
-            parts[name] = part(config)
-        except (ConfigError, OmegaConfBaseException) as error:
-            errors.append(
-                error
-                if isinstance(error, ConfigError)
-                else ConfigError(f"{error.full_key}: {first_line(error)}")
-            )
+            with unresolved_as_config_error():
+                parts[name] = part(config)
+        except ConfigError as error:
+            errors.append(error)
             if name == "task":
                 return None, errors  # too much of the rest follows from the data set
     partial: Any = _Partial(parts)
@@ -220,10 +220,9 @@ def _plain(config: DictConfig, key: str) -> dict[str, Any]:
 
 
 def _plugins(config: DictConfig) -> tuple[str, ...]:
-    names = OmegaConf.select(config, "plugins") or []
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = plugins.names_of(OmegaConf.select(config, "plugins"))
     plugins.load(names)
-    return names
+    return tuple(names)
 
 
 def _task(config: DictConfig) -> Task:
@@ -245,7 +244,7 @@ _PARTS: dict[str, Callable[[DictConfig], Any]] = {
     "seed": lambda config: whole_number("seed", config.seed),
     "task": _task,
     "base": base_model,
-    "method": lambda config: make_method(str(config.method), _plain(config, "adapter")),
+    "method": lambda config: make_method(config.method, _plain(config, "adapter")),
     "sync": lambda config: SyncConfig.from_options(_plain(config, "sync")),
     "grading": sections.Grading.read,
     "grading_limits": sections.GradingLimits.read,

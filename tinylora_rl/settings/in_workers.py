@@ -128,6 +128,8 @@ class SyncConfig:
             raise ValueError(f"deadline_s={self.deadline_s}: use a positive number of seconds")
         if not isinstance(self.canary_every, int) or self.canary_every < 0:
             raise ValueError(f"canary_every={self.canary_every}: use a number of syncs, or 0")
+        if not isinstance(self.canary_prompt, str):
+            raise ValueError(f"canary_prompt={self.canary_prompt!r}: give a text")
         if self.canary_every and not self.canary_prompt.strip():
             raise ValueError("canary_prompt='': give a text, or set canary_every=0")
         if not self.canary_max_diff > 0:

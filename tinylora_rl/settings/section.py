@@ -6,16 +6,19 @@ Both are checked when a section is made, so that a wrong value is one line with 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tinylora_rl.base_model import BaseModel
-from tinylora_rl.errors import ConfigError
+from tinylora_rl.errors import ConfigError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,23 +84,45 @@ class Section:
         return cls(**values)
 
 
+@contextmanager
+def unresolved_as_config_error() -> Iterator[None]:
+    """Turns an error of OmegaConf into a ConfigError.
+
+    One that a function of an interpolation raised itself, such as of a user's plugin, stays.
+    """
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ConfigError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            cause = ConfigError(f"{error.full_key}: {first_line(error)}")
+        raise cause from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _BaseModel(Section):
+    path: str = key("base_model.path")
+    revision: str | None = key("base_model.revision")
+    chat_template_kwargs: Mapping[str, Any] = key("base_model.chat_template_kwargs")
+
+
 def base_model(config: DictConfig) -> BaseModel:
     """Reads the base model that `base_model` names; nothing is downloaded."""
-    revision = OmegaConf.select(config, "base_model.revision")
-    options: Any = OmegaConf.select(config, "base_model.chat_template_kwargs") or {}
-    return BaseModel(
-        str(OmegaConf.select(config, "base_model.path")),
-        None if revision is None else str(revision),
-        chat_template_kwargs={str(name): value for name, value in options.items()},
-    )
+    stated = _BaseModel.read(config)
+    options = {str(name): value for name, value in stated.chat_template_kwargs.items()}
+    return BaseModel(stated.path, stated.revision, chat_template_kwargs=options)
 
 
 def whole_number(path: str, value: Any, hint: Any = int) -> Any:
-    """Returns the value of the key `path`; raises ConfigError unless it is a whole number.
+    """Returns the value of the key `path`; raises ConfigError unless it is a whole number, as 7e9.
 
     Args:
         hint: `int`, or `int | None` where null is a value.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return _checked(_Key(path, at_least=0, above=None, choices=None, rl=False), value, hint)
 
 
@@ -111,8 +136,16 @@ def _checked(stated: _Key, value: Any, hint: Any) -> Any:
     or_null = ", or null" if is_optional else ""
     converted = _converted(value, kind)
     if converted is None or not _in_range(stated, converted):
-        raise ConfigError(f"{stated.path}={value}: {wanted}{or_null}")
+        raise ConfigError(f"{stated.path}={_as_typed(value)}: {wanted}{or_null}")
     return converted
+
+
+def _as_typed(value: Any) -> str:
+    """Returns a value as a command line has it, in one line."""
+    plain = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return plain[value]
+    return str(value).replace("\n", "\\n")
 
 
 def _kind(hint: Any) -> Any:
@@ -130,7 +163,7 @@ def _converted(value: Any, kind: Any) -> Any:
     if kind is int:
         return value if isinstance(value, int) else None
     if kind is float:
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
     if kind is str:
         return None if value is None or isinstance(value, dict | list) else str(value)
     if kind is Path:
@@ -139,7 +172,8 @@ def _converted(value: Any, kind: Any) -> Any:
         if value is None:
             return ()
         entries = [value] if isinstance(value, str) else value
-        return tuple(entries) if isinstance(entries, list | tuple) else None
+        is_list = isinstance(entries, list | tuple) and all(isinstance(e, str) for e in entries)
+        return tuple(entries) if is_list else None
     if kind is Mapping:
         return {} if value is None else dict(value) if isinstance(value, Mapping) else None
     return value
@@ -160,11 +194,12 @@ def _wanted(stated: _Key, kind: Any) -> str:
         least = "" if stated.at_least is None else f" of at least {stated.at_least}"
         return f"use a whole number{least}"
     if kind is float:
-        return "use a number" + ("" if stated.above is None else f" above {stated.above:g}")
+        least = "" if stated.at_least is None else f" of at least {stated.at_least}"
+        return f"use a number{least}" + ("" if stated.above is None else f" above {stated.above:g}")
     if kind is bool:
         return "use true or false"
     if kind is tuple:
-        return "give a list, as [A, B]"
+        return "give a list of texts, as [A, B]"
     if kind is Mapping:
         return "give keys and values, as {A: B}"
     return "give a text"

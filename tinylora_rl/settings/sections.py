@@ -54,7 +54,7 @@ class Validation(Section):
     """
 
     samples: int | None = key("task.eval_samples", at_least=0)
-    temperature: float = key("task.eval_temperature")
+    temperature: float = key("task.eval_temperature", at_least=0)
     greedy: bool = key("task.eval_greedy")
     rows: int | None = key("task.eval_rows", at_least=1)
     benchmarks: tuple[str, ...] = key("task.eval_benchmarks")
@@ -184,6 +184,13 @@ class Checkpoints(Section):
             )
 
 
+LOGGERS = (
+    *("wandb", "mlflow", "swanlab", "vemlp_wandb", "tensorboard", "console", "clearml"),
+    *("trackio", "file", "rl_insight"),
+)
+"""`verl.utils.tracking.Tracking.supported_backend`, which a test compares."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tracking(Section):
     """Trackers of metrics besides the run directory."""
@@ -192,6 +199,12 @@ class Tracking(Section):
     name: str = key("trainer.experiment_name")
     loggers: tuple[str, ...] = key("trainer.logger")
     wandb_proxy: str | None = key("trainer.wandb_proxy", default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise ConfigError(f"trainer.logger={name}: choose from {', '.join(LOGGERS)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,6 +236,9 @@ class Supervised(Section):
             )
 
 
+ENGINE_DTYPES = ("bfloat16", "float16", "float32")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engine(Section):
     """The vLLM engine of an evaluation, on this machine.
@@ -236,13 +252,28 @@ class Engine(Section):
     options: Mapping[str, Any] = key("device.engine.options")
     env: Mapping[str, Any] = key("device.engine.env")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        dtype, tensor_parallel = self.options.get("dtype"), self.tensor_parallel_size
+        if dtype not in ENGINE_DTYPES:
+            shown = "null" if dtype is None else dtype
+            raise ConfigError(
+                f"device.engine.options.dtype={shown}: choose from {', '.join(ENGINE_DTYPES)}"
+            )
+        if not isinstance(tensor_parallel, int) or tensor_parallel < 1:
+            raise ConfigError(
+                f"device.engine.options.tensor_parallel_size={tensor_parallel}: use a whole "
+                "number of at least 1"
+            )
+
     @property
     def dtype(self) -> str:
         return str(self.options["dtype"])
 
     @property
     def tensor_parallel_size(self) -> int:
-        return int(self.options.get("tensor_parallel_size", 1))
+        size: int = self.options.get("tensor_parallel_size", 1)
+        return size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class Optim(Section):
 
     name: str = key(f"{_ACTOR}.optim.optimizer")
     implementation: str = key(f"{_ACTOR}.optim.optimizer_impl")
-    lr: float = key(f"{_ACTOR}.optim.lr")
+    lr: float = key(f"{_ACTOR}.optim.lr", at_least=0)
     weight_decay: float = key(f"{_ACTOR}.optim.weight_decay")
     scheduler: str = key(f"{_ACTOR}.optim.lr_scheduler_type")
 
@@ -74,9 +74,9 @@ class Rollout(Section):
     tensor_parallel_size: int = key(f"{_ROLLOUT}.tensor_model_parallel_size", at_least=1)
     pipeline_parallel_size: int = key(f"{_ROLLOUT}.pipeline_model_parallel_size")
     data_parallel_size: int = key(f"{_ROLLOUT}.data_parallel_size")
-    gpu_memory_utilization: float = key(f"{_ROLLOUT}.gpu_memory_utilization")
+    gpu_memory_utilization: float = key(f"{_ROLLOUT}.gpu_memory_utilization", above=0)
     max_model_len: int = key(f"{_ROLLOUT}.max_model_len")
-    max_num_seqs: int = key(f"{_ROLLOUT}.max_num_seqs")
+    max_num_seqs: int = key(f"{_ROLLOUT}.max_num_seqs", at_least=1)
     max_num_batched_tokens: int = key(f"{_ROLLOUT}.max_num_batched_tokens")
     free_cache_engine: bool = key(f"{_ROLLOUT}.free_cache_engine")
     checkpoint_backend: str = key(f"{_ROLLOUT}.checkpoint_engine.backend")
@@ -158,7 +158,7 @@ class RayStart(Section):
 class Duration(Section):
     """Length of reinforcement learning, and the correction for its sampler."""
 
-    epochs: int = key("trainer.total_epochs")
-    steps: int | None = key("trainer.total_training_steps")
+    epochs: int = key("trainer.total_epochs", at_least=1)
+    steps: int | None = key("trainer.total_training_steps", at_least=1)
     correction: str | None = key("algorithm.rollout_correction.rollout_is")
     correction_cap: float | None = key("algorithm.rollout_correction.rollout_is_threshold")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from tinylora_rl.errors import ConfigError
@@ -125,5 +127,23 @@ def make_task(
     if name not in known:
         raise ConfigError(f"{key}={name}: choose from {', '.join(known)}")
     cls = TASKS[name]
-    given = {field.name: options.get(field.name) for field in dataclasses.fields(cls)}
-    return cls(**{field: value for field, value in given.items() if value is not None})
+    hints = typing.get_type_hints(cls)
+    given = {}
+    for field in dataclasses.fields(cls):
+        value = options.get(field.name)
+        if value is not None:
+            given[field.name] = _of_type(field.name, value, hints[field.name])
+    return cls(**given)
+
+
+def _of_type(name: str, value: Any, hint: Any) -> Any:
+    """Returns the value of a field that is a text or a number; raises ConfigError for another."""
+    wanted = {str: "give a text", int: "use a whole number", float: "use a number"}
+    kinds = [each for each in typing.get_args(hint) or (hint,) if each in wanted]
+    if len(kinds) != 1:
+        return value
+    [kind] = kinds
+    accepted = {str: str | PathLike, int: int, float: int | float}[kind]
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise ConfigError(f"data.{name}={value}: {wanted[kind]}")
+    return value

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from tinylora_rl.errors import ConfigError, MachineError
+from tinylora_rl.settings import sections
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.experiment import Experiment, read
 from tinylora_rl.settings.security import check_trust
@@ -108,6 +109,22 @@ def test_the_usual_configuration_passes_every_check():
         (["cost.cpu.step_s=-1"], "cost.cpu.step_s=-1: use a number above 0"),
         (["adapter=full", "+adapter.u=13"], "adapter.u=13: full fine-tuning has no options"),
         (["adapter=lora", "adapter.alpha=null"], "adapter.alpha: is missing"),
+        (["adapter=lora", "adapter.target_modules=q_proj"], "q_proj': give a list"),
+        (["adapter.target_modules=q_proj"], "q_proj': give a list"),
+        (["adapter=plugin"], "method=null: choose from full, lora, tinylora"),
+        (["plugins=[none.py]"], "plugins=none.py: "),
+        (["plugins=3"], "plugins=3: give a list of files or modules"),
+        (["seed=${nope}"], "seed: Interpolation key 'nope' not found"),
+        (["~method"], "method"),
+        (["task.max_prompt_tokens=x"], "data.max_prompt_length: TypeError"),
+        (["base_model.path=null"], "base_model.path=null: give a text"),
+        (["base_model.chat_template_kwargs=x"], "give keys and values, as {A: B}"),
+        (["+device.engine.options.tensor_parallel_size=x"], "size=x: use a whole number"),
+        (["sync.canary_prompt=3"], "sync.canary_prompt=3: give a text"),
+        (["trainer.logger=[nope]"], "trainer.logger=nope: choose from wandb"),
+        (["task.log_judges=[[a]]"], "give a list of texts"),
+        (["data=custom", "data.path=3"], "data.path=3: give a text"),
+        (["actor_rollout_ref.actor.optim.lr=-1"], "lr=-1: use a number of at least 0"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -189,3 +206,33 @@ def test_a_disabled_plugin_exits_with_3(tmp_path):
     code, said = attempt(tmp_path, "data=arithmetic", VERL_USE_EXTERNAL_PLUGINS="none")
     assert "error: verl plugin: verl loaded no tinylora_rl plugin; unset" in said
     assert code == 3
+
+
+def test_the_known_loggers_are_verls():
+    from verl.utils.tracking import Tracking
+
+    assert list(sections.LOGGERS) == Tracking.supported_backend
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(0)", "1 +", "import torch_nope"])
+def test_a_plugin_that_fails_is_one_line(tmp_path, body):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(ConfigError, match=r"mine.py: .*; fix the plugin, or leave it out"):
+        checked(f"plugins=[{tmp_path / 'mine.py'}]")
+
+
+METHOD = """
+from tinylora_rl.methods import Method, register_method
+
+@register_method
+class Mine(Method):
+    name = "{name}"
+    title = "mine"
+"""
+
+
+@pytest.mark.parametrize("body", [METHOD.format(name="mine"), METHOD.format(name="lora")])
+def test_an_incomplete_method_is_refused(tmp_path, body):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(ConfigError, match="derive it from Method, and define describe, from_"):
+        checked(f"plugins=[{tmp_path / 'mine.py'}]")

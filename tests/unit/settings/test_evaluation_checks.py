@@ -40,7 +40,7 @@ def saved(tmp_path_factory):
         ("evaluate.temperature=0", "evaluate.temperature=0: use a number above 0"),
         ("evaluate.top_p=2", "evaluate.top_p=2"),
         ("evaluate.judges=[strikt]", "evaluate.judges=strikt: choose from strict"),
-        ("evaluate.judge=best", "evaluate.judges=best"),
+        ("evaluate.judge=best", "evaluate.judge=best"),
         ("evaluate.weights=lora", "evaluate.weights=lora: choose from factors, merged"),
         ("evaluate.rounding=up", "evaluate.rounding=up"),
         ("evaluate.confidence=95", "evaluate.confidence=95: use a number below 1"),

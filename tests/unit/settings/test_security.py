@@ -19,6 +19,7 @@ from tests.unit.settings.trusting import (  # noqa: F401  # a fixture
 from tinylora_rl.errors import ConfigError
 from tinylora_rl.settings.compose import compose
 from tinylora_rl.settings.evaluation import read_evaluation
+from tinylora_rl.settings.experiment import read
 from tinylora_rl.settings.security import check_trust
 from tinylora_rl.training.ray_setup import check_ray
 from tinylora_rl.training.resume import refuse_pickled_code
@@ -116,10 +117,13 @@ def test_a_token_that_others_read_is_warned_about(monkeypatch):
 
 
 def test_going_on_from_a_pickled_checkpoint_is_warned_about():
-    full = ("method=full", "adapter={}", f"{MODEL}.lora.rank=0", f"{MODEL}.lora.merge=false")
-    (line,) = check_trust(on_cpu(*full, "trainer.resume=/elsewhere/global_step_3"))
+    def full(resume: str):
+        overrides = ["+recipe=arithmetic_cpu", "adapter=full", f"trainer.resume={resume}"]
+        return read(compose("train", overrides))
+
+    (line,) = check_trust(full("/elsewhere/global_step_3"))
     assert line.startswith("trainer.resume=/elsewhere/global_step_3: such a checkpoint is pickled")
-    assert not check_trust(on_cpu(*full, "trainer.resume=auto"))
+    assert not check_trust(full("auto"))
     assert not check_trust(on_cpu("trainer.resume=/elsewhere/global_step_3"))
 
 

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from tinylora_rl.errors import ConfigError
-from tinylora_rl.settings.compose import config_dir
+from tinylora_rl.settings.compose import config_dir, translated
 
 Point = tuple[str, ...]
 
@@ -66,6 +67,7 @@ def expand(
     if "run.dir" in replaced:
         raise ConfigError("run.dir: each point of a sweep has its own; use hydra.sweep.dir")
     points: dict[str, Point] = {}
+    older: dict[str, None] = {}
     for block in list(blocks) or [()]:
         axes = [*(_without(axis, replaced) for axis in block), *given]
         for choice in itertools.product(*(axis.choices for axis in axes)):
@@ -74,7 +76,11 @@ def expand(
                 for axis, values in zip(axes, choice, strict=True)
                 for key, value in zip(axis.keys, values, strict=True)
             )
-            points.setdefault(point_name(point), point)
+            current, hints = translated(point)
+            older.update(dict.fromkeys(hints))
+            points.setdefault(point_name(current), tuple(current))
+    for hint in older:
+        print(f"hint: {hint}", file=sys.stderr)
     return list(points.values())
 
 

@@ -69,6 +69,13 @@ def test_a_block_is_a_product_of_keys_and_a_study_the_union_of_its_blocks(study)
     assert study_name(study(STUDY)) == "sizes"
 
 
+def test_older_spellings_of_a_study_are_translated_with_a_hint(study, capsys):
+    older = "train: [{platform: [cpu, cuda], adapter: tinylora_u13}]"
+    points = expand(load_study(study(older), "train"))
+    assert points == [("device=cpu", "adapter=tinylora"), ("device=cuda", "adapter=tinylora")]
+    assert "hint: platform=cpu: is now spelled device=cpu" in capsys.readouterr().err
+
+
 def test_the_command_line_takes_the_place_of_the_same_key_in_every_block(study):
     blocks = load_study(study(STUDY), "train")
     points = expand(blocks, ["seed=5", "recipe=arithmetic_cpu", "adapter.u=4"])

@@ -1,4 +1,4 @@
-"""Where Hydra looks for sweepers and launchers: nowhere else does it take them from.
+"""Our sweeper and launchers, in the one package in which Hydra looks for them.
 
 A namespace package, shared with other plugins, hence without `__init__.py`. Hydra imports this
 module in each of its applications, so the work is imported when it is asked for.
@@ -49,7 +49,7 @@ class PointsSweeper(Sweeper):
 
 
 class _JobsLauncher(Launcher):
-    """What our launchers share: a point is a command."""
+    """The common part of our launchers: a point is a command."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

@@ -1,4 +1,4 @@
-"""What all real runs have in common."""
+"""Fixtures of all real runs."""
 
 import pytest
 

@@ -28,7 +28,7 @@ MAX_HELD_OUT = 256
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FORMS = {"strict": "#### {}", "boxed": r"\boxed{{{}}}", "flexible": "{}"}
-"""How an extractor's answer is written in a response."""
+"""{extractor: the form of an answer in a response}."""
 
 
 @register_task

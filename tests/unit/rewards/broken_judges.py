@@ -105,7 +105,7 @@ def returns_nothing(response: str, gold: Gold) -> None:
 
 
 def reads_the_input(response: str, gold: Gold) -> bool:
-    """What a program that a judge starts might do: the parent's messages are not there."""
+    """Imitates a program that a judge starts: the parent's messages are not there."""
     return os.read(0, 1) == b""
 
 

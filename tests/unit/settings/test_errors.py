@@ -1,4 +1,4 @@
-"""What a user gets wrong first: one line with key, value and fix, before any worker.
+"""Usual mistakes of a user: one line with key, value and fix, before any worker.
 
 The checks run in this process; a few starts show that the command ends with code 2 or 3.
 """

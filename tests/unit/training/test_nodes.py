@@ -61,7 +61,7 @@ for revision in (None, {COMMITS[0]!r}, "3" * 40):
 
 
 def pinned(tmp_path: Path, model: Path, *arguments: str) -> list[str]:
-    """What the program prints of a hub's cache that holds two commits, the second the newest."""
+    """Returns what the program prints of a cache of two commits, the second the newest."""
     repository = tmp_path / "hub" / "hub" / f"models--{REPO.replace('/', '--')}"
     for commit in COMMITS:
         shutil.copytree(model, repository / "snapshots" / commit)

@@ -265,6 +265,9 @@ def test_a_judge_of_one_file_pays(file_of):
     ((command, words),) = commands(DOCS / "how_to" / "add_judge.md")
     assert f"plugins=[{file}]" in words
     experiment = read(compose(command, overrides_of(shlex.split(words))))
+    (line,) = blocks(DOCS / "how_to" / "add_judge.md", "json")
+    Path("quiz.jsonl").write_text("".join(line.replace("2 +", f"{n} +") for n in range(40)))
+    assert len(experiment.task.rows("train")) == 36
     kwargs = experiment.for_verl().reward.custom_reward_function.reward_kwargs
     score = partial(compute_score, "quiz", ground_truth="b", **kwargs)
     assert experiment.grading.judge == "letter"

@@ -213,7 +213,7 @@ class Custom(Task):
             raise ConfigError(
                 f"{record.place}: data.judge={self.judge} cannot read the answer "
                 f"{right.answer[:80]!r}; boxed reads any text, with a prompt that asks for "
-                r"\boxed{}; choose it, or drop that row"
+                r"\boxed{}; choose it or a judge of your own, or drop that row"
             )
         return make_row(
             self.name,
